@@ -1,0 +1,132 @@
+//! How stored bytes become records, and how records become the bytes of outputs.
+//!
+//! A format sees the sources of one group one after another, in the plan's order, as chunks of
+//! stored bytes of any size, and appends output bytes to a buffer. It does no I/O, reads no clock
+//! and holds at most one frame and one record in memory, whatever the sources contain.
+//!
+//! **Cuts.** A cut is a position where everything merged so far has been handed out and a record
+//! has just ended, so that a merge that starts anew there yields the same bytes (I3). Where cuts
+//! lie is a function of the settings and of the content since the last start of an output; neither
+//! the chunk sizes nor the ends of batches or processes move them.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+mod codec;
+mod lines;
+
+pub use codec::Codec;
+
+/// Raw bytes between two cuts inside a source, and the raw size of an encoded frame.
+pub const CUT_BYTES: u64 = 4 << 20;
+
+/// All that the output bytes depend on beside the content; frozen in the plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Settings {
+    pub format: Kind,
+    pub compression: Compression,
+    /// A content cut is at the first record end after this many raw bytes. Bytes.
+    pub cut_bytes: u64,
+    /// A record longer than this makes its source bad. Bytes.
+    pub max_record_bytes: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Kind {
+    /// Records that end with a newline: NDJSON, text logs.
+    Lines,
+}
+
+/// Compression of the outputs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Compression {
+    /// That of the group's first source that is not empty.
+    Auto,
+    None,
+    Gzip,
+    Zstd,
+}
+
+/// Where inside a source a merge goes on. Always at a cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Offset {
+    /// The codec of this source, as its first bytes said.
+    pub codec: Codec,
+    /// Reading starts at this stored byte. For a compressed source, the start of a member or frame.
+    pub stored: u64,
+    /// So many decoded bytes after `stored` are already merged and are passed over.
+    pub skip: u64,
+}
+
+/// What [`Merge::advance`] came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// All fed bytes are used up; feed more, or say that the source has ended.
+    NeedInput,
+    /// A cut inside the current source, at [`Merge::offset`].
+    Cut,
+    /// The current source is merged. `cut`: whether this is a cut too (an encoded frame may go on
+    /// over the end of a source).
+    SourceEnd { cut: bool },
+}
+
+/// What has been merged since the merge was made.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub records: u64,
+    /// Decoded bytes, with mended newlines.
+    pub raw_bytes: u64,
+}
+
+/// A source whose bytes are not what its format demands. Nobody but its owner can mend it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BadSource {
+    #[error("the {0} stream is cut off")]
+    Truncated(Codec),
+    #[error("the {codec} stream is corrupt: {detail}")]
+    Corrupt { codec: Codec, detail: String },
+    #[error("bytes that are not {0} follow the {0} stream")]
+    TrailingGarbage(Codec),
+    #[error("a record is longer than {limit} bytes, the most that the window allows")]
+    RecordTooLong { limit: u64 },
+    #[error("{stored} stored bytes decode to more than {raw} bytes, which looks like a decompression bomb")]
+    Bomb { stored: u64, raw: u64 },
+}
+
+/// Merges the sources of one group, from the start of an output or from a cut.
+///
+/// Per source: `begin`, then `feed` and `advance` in turns; after the last bytes `end_source`, and
+/// `advance` until it says `SourceEnd`. `advance` appends to `out` and returns at every cut.
+pub trait Merge: Send {
+    /// Starts the next source: at its beginning, or going on inside it.
+    fn begin(&mut self, at: Option<Offset>);
+    /// Hands over the next stored bytes of the source. Only after `begin` or `NeedInput`.
+    fn feed(&mut self, chunk: Bytes);
+    /// Says that the source has no more bytes.
+    fn end_source(&mut self);
+    /// Merges on until it needs input, a cut or the source's end. Appends a bounded number of
+    /// bytes per call. After an error the merge is to be dropped.
+    fn advance(&mut self, out: &mut Vec<u8>) -> Result<Step, BadSource>;
+    /// Hands out an open frame. Called at the end of a group; a cut by definition.
+    fn finish(&mut self, out: &mut Vec<u8>);
+    /// Where the current source stands; meaningful right after [`Step::Cut`].
+    fn offset(&self) -> Offset;
+    /// The codec of the output, once known (with `Auto`: after the first source that is not empty).
+    fn output_codec(&self) -> Option<Codec>;
+    fn counts(&self) -> Counts;
+}
+
+/// A merge for a new output (`codec` as an earlier output of the same group had it, if there was
+/// one), or one that goes on at a cut.
+pub fn merge(settings: &Settings, codec: Option<Codec>) -> Box<dyn Merge> {
+    match settings.format {
+        Kind::Lines => Box::new(lines::Lines::new(settings, codec)),
+    }
+}
+
+/// Which encoder makes the bytes of `codec`: what a resumed output must have been begun with.
+pub fn encoder_version(codec: Codec) -> &'static str {
+    codec.encoder_version()
+}

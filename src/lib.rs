@@ -1,0 +1,7 @@
+//! Compacts objects in S3-compatible storage.
+//!
+//! Who imports whom: `api` ← `plan`, `format` ← `engine` → `store`; `worker` and `local` use `engine`;
+//! `controller` uses `api` and never `store` or `engine`.
+
+pub mod disposition;
+pub mod store;
