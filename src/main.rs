@@ -1,1 +1,3 @@
-fn main(){}
+fn main() {
+    print!("{}", compaction_operator::api::crds_yaml().unwrap());
+}

@@ -1,0 +1,87 @@
+//! Conditions: typed names and reasons, and an update that keeps transition times.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+pub const READY: &str = "Ready";
+pub const RECONCILING: &str = "Reconciling";
+pub const STALLED: &str = "Stalled";
+pub const SUCCEEDED: &str = "Succeeded";
+pub const SUSPENDED: &str = "Suspended";
+pub const STORAGE_ACCESSIBLE: &str = "StorageAccessible";
+
+/// The closed list of reasons; the reason of `Ready` is the state word that kubectl shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    Planning,
+    Planned,
+    Running,
+    Requeueing,
+    Publishing,
+    Suspended,
+    Succeeded,
+    NothingToCompact,
+    InvalidSpec,
+    /// A worker said that only somebody can help; its message says what.
+    WorkFailed,
+    UploadDeadlineExceeded,
+    BackoffLimitExceeded,
+    Reachable,
+    Unreachable,
+}
+
+impl Reason {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Planning => "Planning",
+            Self::Planned => "Planned",
+            Self::Running => "Running",
+            Self::Requeueing => "Requeueing",
+            Self::Publishing => "Publishing",
+            Self::Suspended => "Suspended",
+            Self::Succeeded => "Succeeded",
+            Self::NothingToCompact => "NothingToCompact",
+            Self::InvalidSpec => "InvalidSpec",
+            Self::WorkFailed => "WorkFailed",
+            Self::UploadDeadlineExceeded => "UploadDeadlineExceeded",
+            Self::BackoffLimitExceeded => "BackoffLimitExceeded",
+            Self::Reachable => "Reachable",
+            Self::Unreachable => "Unreachable",
+        }
+    }
+}
+
+/// The condition of this type, if there is one.
+pub fn condition<'a>(conditions: &'a [Condition], type_: &str) -> Option<&'a Condition> {
+    conditions.iter().find(|c| c.type_ == type_)
+}
+
+/// Sets a condition; its transition time moves only when its status does. `status`: `None` is Unknown.
+pub fn set_condition(
+    conditions: &mut Vec<Condition>,
+    type_: &str,
+    status: Option<bool>,
+    reason: &str,
+    message: &str,
+    generation: i64,
+    now: Timestamp,
+) {
+    let status = match status {
+        Some(true) => "True",
+        Some(false) => "False",
+        None => "Unknown",
+    };
+    let unchanged = condition(conditions, type_).filter(|c| c.status == status);
+    let fresh = Condition {
+        last_transition_time: unchanged.map_or(Time(now), |c| c.last_transition_time.clone()),
+        message: message.to_owned(),
+        observed_generation: Some(generation),
+        reason: reason.to_owned(),
+        status: status.to_owned(),
+        type_: type_.to_owned(),
+    };
+    match conditions.iter_mut().find(|c| c.type_ == type_) {
+        Some(old) => *old = fresh,
+        None => conditions.push(fresh),
+    }
+}

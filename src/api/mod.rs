@@ -1,0 +1,32 @@
+//! The Kubernetes contract: the custom resources of `compaction.dev/v1alpha1`, their validation and
+//! their CRDs. Depends on nothing else of this crate, does no I/O and reads no clock.
+
+mod condition;
+mod crd;
+mod job;
+mod quantity;
+mod status;
+mod validate;
+
+pub use condition::{Reason, condition, set_condition};
+pub use crd::crds_yaml;
+pub use job::*;
+pub use quantity::Quantity;
+pub use status::*;
+pub use validate::{InvalidSpec, Limits};
+
+/// A worker's exit codes: the contract between the worker and `decide`.
+pub mod exit {
+    /// The open duties are done, or SIGTERM was obeyed at a checkpoint.
+    pub const DONE: i32 = 0;
+    /// Nobody but the user can help: a bad source, an invalid spec, a changed source.
+    pub const GIVE_UP: i32 = 64;
+    /// The batch in hand passed its deadline; the attempt is recorded.
+    pub const DEADLINE: i32 = 74;
+    /// Failed in a way that may not happen again.
+    pub const RETRY: i32 = 75;
+    /// The store is away, throttles or refuses: not the work's fault.
+    pub const STORAGE: i32 = 76;
+    /// Another worker holds the shard, or the job is another one.
+    pub const FENCED: i32 = 78;
+}

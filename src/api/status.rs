@@ -1,0 +1,260 @@
+//! `CompactionJob.status`: what has become of a job. Bounded (I11): no object keys, no list that
+//! grows with the work.
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::KubeSchema;
+use kube::core::cel::{ListMerge, Rule};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{CompactionJob, Mode, SourceDisposition};
+
+#[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct CompactionJobStatus {
+    /// The generation of the spec that this status speaks of; -1 before the first look.
+    #[serde(default = "not_observed")]
+    pub observed_generation: i64,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    #[schemars(length(max = 16))]
+    pub conditions: Vec<Condition>,
+    /// When the first worker was started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_time: Option<Time>,
+    /// When the outputs were published, by the controller's clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub publish_time: Option<Time>,
+    /// When nothing was left to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub completion_time: Option<Time>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<PlanStatus>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<Progress>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["index".into()]))]
+    #[schemars(length(max = 64))]
+    pub shards: Vec<ShardStatus>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub publish: Option<PublishStatus>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dispose: Option<DisposeStatus>,
+    /// The latest distinct failures of workers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub failures: Vec<Failure>,
+    /// The `spec.retryToken` that was last acted upon.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_token: Option<String>,
+}
+
+fn not_observed() -> i64 {
+    -1
+}
+
+impl Default for CompactionJobStatus {
+    fn default() -> Self {
+        Self {
+            observed_generation: not_observed(),
+            conditions: Vec::new(),
+            start_time: None,
+            publish_time: None,
+            completion_time: None,
+            plan: None,
+            progress: None,
+            shards: Vec::new(),
+            publish: None,
+            dispose: None,
+            failures: Vec::new(),
+            retry_token: None,
+        }
+    }
+}
+
+/// The frozen work; the plan itself is in the ledger.
+#[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Default)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PlanStatus {
+    pub sha256: String,
+    pub shards: i32,
+    pub batches: i64,
+    pub source_objects: i64,
+    pub source_bytes: i64,
+    /// Objects under the source prefix that were left out.
+    pub skipped_objects: i64,
+    pub estimated_output_objects: i64,
+}
+
+#[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Default)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Progress {
+    /// Batches done / batches in all.
+    pub summary: String,
+    pub percent: i32,
+    pub bytes_read: i64,
+    pub bytes_written: i64,
+    /// Sources left out because they were bad or missing.
+    pub skipped_sources: i64,
+}
+
+#[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Default)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("self.epoch >= oldSelf.epoch").message("an epoch never falls"),
+    validation = Rule::new("self.checkpoint.sequence >= oldSelf.checkpoint.sequence").message("a sequence never falls"),
+)]
+pub struct ShardStatus {
+    pub index: i32,
+    /// The fencing number, raised by the controller for each new worker.
+    #[serde(default)]
+    pub epoch: i64,
+    /// UID of the worker that claimed this epoch; empty until then.
+    #[serde(default)]
+    pub holder: String,
+    /// Claims and checkpoints of late workers that were refused.
+    #[serde(default)]
+    pub refused: i32,
+    /// As far as the plan can tell; exact once the shard is done.
+    #[serde(default)]
+    pub total_batches: i64,
+    #[serde(default)]
+    pub checkpoint: Checkpoint,
+    /// Workers lost in a row without a new sequence, by the work's own fault.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub lost: i32,
+    /// Workers that ended in a row without a new sequence through nobody's fault.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub waits: i32,
+    /// The sequence at which `lost` and `waits` were counted.
+    #[serde(default, skip_serializing_if = "is_zero_long")]
+    pub lost_at_sequence: i64,
+    /// The end of this epoch's worker is accounted for, and the next one starts no sooner than this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_time: Option<Time>,
+}
+
+// The signatures are serde's.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_zero(number: &i32) -> bool {
+    *number == 0
+}
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_zero_long(number: &i64) -> bool {
+    *number == 0
+}
+
+impl ShardStatus {
+    /// Whether every batch is done. A worker keeps `totalBatches` above `batch` until it is.
+    pub fn is_done(&self) -> bool {
+        self.checkpoint.batch >= self.total_batches
+    }
+}
+
+/// The pointer that makes a ledger body true. `sequence` 0: nothing done yet.
+#[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Default)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Checkpoint {
+    /// Only ever rises.
+    pub sequence: i64,
+    /// Batches done. Falls when an open output must be built again.
+    pub batch: i64,
+    /// The body's name in the ledger, without the shard's directory.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub body: String,
+    /// Hash of the body.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub sha256: String,
+    pub bytes_read: i64,
+    pub bytes_written: i64,
+    #[serde(skip_serializing_if = "is_zero_long")]
+    pub skipped_sources: i64,
+    /// Attempts at the next batch that passed the deadline.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub attempts: i32,
+    /// By the worker's clock, for display only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub time: Option<Time>,
+}
+
+#[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Default)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PublishStatus {
+    /// Hash of the manifest.
+    pub sha256: String,
+    pub outputs: i64,
+    /// By the worker's clock, for display only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub time: Option<Time>,
+}
+
+/// Clean-up of working files and, where the user wants it, of sources.
+#[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Default)]
+#[serde(rename_all = "camelCase", default)]
+pub struct DisposeStatus {
+    pub done: i64,
+    pub total: i64,
+    /// Sources that had changed since and were left alone.
+    #[serde(skip_serializing_if = "is_zero_long")]
+    pub changed: i64,
+    /// Nothing is left to do.
+    pub finished: bool,
+}
+
+#[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Failure {
+    pub shard: i32,
+    pub batch: i64,
+    pub reason: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 512))]
+    pub message: String,
+    pub count: i32,
+    pub time: Time,
+}
+
+/// What a worker of a shard has to do next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Duty {
+    Plan,
+    Batches,
+    Publish,
+    Dispose,
+}
+
+impl CompactionJob {
+    /// The duty that the status shows open for `shard`; the same answer for controller and worker.
+    /// Only a worker that holds the shard's epoch may do it.
+    pub fn duty(&self, shard: i32, now: Timestamp) -> Option<Duty> {
+        let Some(status) = &self.status else { return (shard == 0).then_some(Duty::Plan) };
+        let Some(plan) = &status.plan else { return (shard == 0).then_some(Duty::Plan) };
+        if self.spec.mode == Mode::PlanOnly || plan.source_objects == 0 {
+            return None;
+        }
+        if !status.shards.iter().find(|s| s.index == shard)?.is_done() {
+            return Some(Duty::Batches);
+        }
+        if shard != 0 || !status.shards.iter().all(ShardStatus::is_done) {
+            return None;
+        }
+        if status.publish.is_none() {
+            return Some(Duty::Publish);
+        }
+        let finished = status.dispose.as_ref().is_some_and(|d| d.finished);
+        (!finished && self.dispose_time().is_some_and(|due| due <= now)).then_some(Duty::Dispose)
+    }
+
+    /// When disposing may begin; `None` before the controller has seen the publication.
+    pub fn dispose_time(&self) -> Option<Timestamp> {
+        let published = self.status.as_ref()?.publish_time.as_ref()?.0;
+        Some(match self.spec.source_disposition {
+            SourceDisposition::Retain => published,
+            SourceDisposition::Delete => {
+                let grace = SignedDuration::from_secs(self.spec.source_retention_seconds);
+                published.saturating_add(grace).unwrap_or(Timestamp::MAX)
+            }
+        })
+    }
+}

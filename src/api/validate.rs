@@ -1,0 +1,71 @@
+//! What a schema cannot say: sizes that parse and fit together.
+
+use super::{CompactionJob, CompactionJobSpec, Quantity};
+
+/// S3's smallest part that is not the last one, and its largest.
+/// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html>
+pub const MIN_PART_BYTES: u64 = 5 << 20;
+pub const MAX_PART_BYTES: u64 = 5 << 30;
+
+/// A spec that the schema lets pass but that cannot be carried out.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("spec.{field}: {problem}")]
+pub struct InvalidSpec {
+    pub field: &'static str,
+    pub problem: String,
+}
+
+/// The sizes of a spec, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    pub part: u64,
+    pub batch: u64,
+    pub target: u64,
+    pub max_source: u64,
+}
+
+impl Limits {
+    pub fn of(spec: &CompactionJobSpec) -> Result<Self, InvalidSpec> {
+        let limits = Self {
+            part: bytes("upload.partSize", &spec.upload.part_size)?,
+            batch: bytes("batch.size", &spec.batch.size)?,
+            target: bytes("output.targetObjectSize", &spec.output.target_object_size)?,
+            max_source: bytes("source.maxObjectSize", &spec.source.max_object_size)?,
+        };
+        if !(MIN_PART_BYTES..=MAX_PART_BYTES).contains(&limits.part) {
+            return Err(InvalidSpec {
+                field: "upload.partSize",
+                problem: format!("{} is not between 5Mi and 5Gi, which S3 demands of parts", spec.upload.part_size),
+            });
+        }
+        Ok(limits)
+    }
+}
+
+fn bytes(field: &'static str, quantity: &Quantity) -> Result<u64, InvalidSpec> {
+    quantity.bytes().filter(|bytes| *bytes > 0).ok_or_else(|| InvalidSpec {
+        field,
+        problem: format!("{quantity:?} is not a size; write a number of bytes, or one with Ki, Mi, Gi, Ti, k, M, G or T"),
+    })
+}
+
+impl CompactionJob {
+    /// Everything that an API server would refuse, by the schema and the rules of the CRD itself, and
+    /// what only a worker would find. `old`: the object that this one replaces, for the immutable fields.
+    pub fn check(&self, old: Option<&Self>) -> Result<Limits, Vec<String>> {
+        let mut problems = super::crd::bounds(self).unwrap_or_else(|error| vec![error.to_string()]);
+        let rules = match old {
+            Some(old) => self.validate_cel_update(old),
+            None => self.validate_cel(),
+        };
+        problems.extend(rules.err().into_iter().flat_map(|errors| errors.into_vec()).map(|e| e.to_string()));
+        match Limits::of(&self.spec) {
+            Ok(limits) if problems.is_empty() => Ok(limits),
+            Ok(_) => Err(problems),
+            Err(error) => {
+                problems.push(error.to_string());
+                Err(problems)
+            }
+        }
+    }
+}
