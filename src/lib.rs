@@ -4,5 +4,10 @@
 //! `controller` uses `api` and never `store` or `engine`.
 
 pub mod api;
+pub mod controller;
 pub mod disposition;
+pub mod engine;
+pub mod format;
+pub mod plan;
 pub mod store;
+pub mod worker;

@@ -3,12 +3,15 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
-pub const READY: &str = "Ready";
-pub const RECONCILING: &str = "Reconciling";
-pub const STALLED: &str = "Stalled";
-pub const SUCCEEDED: &str = "Succeeded";
-pub const SUSPENDED: &str = "Suspended";
-pub const STORAGE_ACCESSIBLE: &str = "StorageAccessible";
+/// The types of conditions.
+pub mod types {
+    pub const READY: &str = "Ready";
+    pub const RECONCILING: &str = "Reconciling";
+    pub const STALLED: &str = "Stalled";
+    pub const SUCCEEDED: &str = "Succeeded";
+    pub const SUSPENDED: &str = "Suspended";
+    pub const STORAGE_ACCESSIBLE: &str = "StorageAccessible";
+}
 
 /// The closed list of reasons; the reason of `Ready` is the state word that kubectl shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

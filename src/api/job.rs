@@ -1,6 +1,5 @@
 //! `CompactionJob`: what the user asks for.
 
-use kube::core::cel::Rule;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

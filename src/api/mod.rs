@@ -8,12 +8,12 @@ mod quantity;
 mod status;
 mod validate;
 
-pub use condition::{Reason, condition, set_condition};
+pub use condition::{Reason, condition, set_condition, types as conditions};
 pub use crd::crds_yaml;
 pub use job::*;
 pub use quantity::Quantity;
 pub use status::*;
-pub use validate::{InvalidSpec, Limits};
+pub use validate::{CUT_BYTES, InvalidSpec, Limits, MAX_RECORD_BYTES};
 
 /// A worker's exit codes: the contract between the worker and `decide`.
 pub mod exit {

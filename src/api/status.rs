@@ -4,7 +4,6 @@
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::KubeSchema;
-use kube::core::cel::{ListMerge, Rule};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -78,6 +77,8 @@ impl Default for CompactionJobStatus {
 #[serde(rename_all = "camelCase", default)]
 pub struct PlanStatus {
     pub sha256: String,
+    /// Where it is in the job's ledger.
+    pub location: String,
     pub shards: i32,
     pub batches: i64,
     pub source_objects: i64,
@@ -121,15 +122,15 @@ pub struct ShardStatus {
     pub total_batches: i64,
     #[serde(default)]
     pub checkpoint: Checkpoint,
+    /// The sequence when this epoch began.
+    #[serde(default)]
+    pub start_sequence: i64,
     /// Workers lost in a row without a new sequence, by the work's own fault.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default)]
     pub lost: i32,
     /// Workers that ended in a row without a new sequence through nobody's fault.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default)]
     pub waits: i32,
-    /// The sequence at which `lost` and `waits` were counted.
-    #[serde(default, skip_serializing_if = "is_zero_long")]
-    pub lost_at_sequence: i64,
     /// The end of this epoch's worker is accounted for, and the next one starts no sooner than this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_time: Option<Time>,
@@ -189,7 +190,7 @@ pub struct PublishStatus {
     pub time: Option<Time>,
 }
 
-/// Clean-up of working files and, where the user wants it, of sources.
+/// Clean-up of working files and, where the user wants it, of sources. Made by the controller when the time for it has come.
 #[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Default)]
 #[serde(rename_all = "camelCase", default)]
 pub struct DisposeStatus {
@@ -198,6 +199,8 @@ pub struct DisposeStatus {
     /// Sources that had changed since and were left alone.
     #[serde(skip_serializing_if = "is_zero_long")]
     pub changed: i64,
+    /// Nothing more is to be done with sources; the ledger remains.
+    pub sources_done: bool,
     /// Nothing is left to do.
     pub finished: bool,
 }
@@ -227,9 +230,9 @@ pub enum Duty {
 impl CompactionJob {
     /// The duty that the status shows open for `shard`; the same answer for controller and worker.
     /// Only a worker that holds the shard's epoch may do it.
-    pub fn duty(&self, shard: i32, now: Timestamp) -> Option<Duty> {
-        let Some(status) = &self.status else { return (shard == 0).then_some(Duty::Plan) };
-        let Some(plan) = &status.plan else { return (shard == 0).then_some(Duty::Plan) };
+    pub fn duty(&self, shard: i32) -> Option<Duty> {
+        let plan = self.status.as_ref().and_then(|status| status.plan.as_ref());
+        let (Some(status), Some(plan)) = (&self.status, plan) else { return (shard == 0).then_some(Duty::Plan) };
         if self.spec.mode == Mode::PlanOnly || plan.source_objects == 0 {
             return None;
         }
@@ -239,11 +242,11 @@ impl CompactionJob {
         if shard != 0 || !status.shards.iter().all(ShardStatus::is_done) {
             return None;
         }
-        if status.publish.is_none() {
-            return Some(Duty::Publish);
+        match (&status.publish, &status.dispose) {
+            (None, _) => Some(Duty::Publish),
+            (Some(_), Some(dispose)) if !dispose.finished => Some(Duty::Dispose),
+            _ => None,
         }
-        let finished = status.dispose.as_ref().is_some_and(|d| d.finished);
-        (!finished && self.dispose_time().is_some_and(|due| due <= now)).then_some(Duty::Dispose)
     }
 
     /// When disposing may begin; `None` before the controller has seen the publication.

@@ -22,7 +22,16 @@ pub struct Limits {
     pub batch: u64,
     pub target: u64,
     pub max_source: u64,
+    /// Raw bytes between two cuts.
+    pub cut: u64,
+    /// The longest record.
+    pub max_record: u64,
 }
+
+/// Raw bytes between two cuts, and the raw size of an encoded frame.
+pub const CUT_BYTES: u64 = 4 << 20;
+/// The longest record that a source may have. Bytes.
+pub const MAX_RECORD_BYTES: u64 = 8 << 20;
 
 impl Limits {
     pub fn of(spec: &CompactionJobSpec) -> Result<Self, InvalidSpec> {
@@ -31,6 +40,8 @@ impl Limits {
             batch: bytes("batch.size", &spec.batch.size)?,
             target: bytes("output.targetObjectSize", &spec.output.target_object_size)?,
             max_source: bytes("source.maxObjectSize", &spec.source.max_object_size)?,
+            cut: CUT_BYTES,
+            max_record: MAX_RECORD_BYTES,
         };
         if !(MIN_PART_BYTES..=MAX_PART_BYTES).contains(&limits.part) {
             return Err(InvalidSpec {

@@ -13,7 +13,10 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 mod codec;
+mod decode;
 mod lines;
+mod output;
+mod reader;
 
 pub use codec::Codec;
 

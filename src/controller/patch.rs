@@ -1,0 +1,90 @@
+//! The difference between two statuses as a JSON Patch whose tests keep it from undoing what others did.
+
+use json_patch::jsonptr::PointerBuf;
+use json_patch::{AddOperation, Patch, PatchOperation, RemoveOperation, TestOperation};
+use serde_json::{Map, Value, json};
+
+use crate::api::{CompactionJob, CompactionJobStatus, ShardStatus};
+
+/// Fields of a shard that its worker writes; the controller only resets the attempts in a checkpoint.
+const OF_THE_WORKER: [&str; 3] = ["refused", "totalBatches", "index"];
+
+/// From `job.status` to `next`. A shard is changed only if its epoch and sequence are still those of
+/// `job`; entries are only made in a status that nobody has touched since.
+pub(super) fn difference(job: &CompactionJob, next: &CompactionJobStatus) -> Result<Patch, serde_json::Error> {
+    let old = job.status.clone().unwrap_or_default();
+    let mut operations = Vec::new();
+    if old.shards.is_empty() && !next.shards.is_empty() {
+        operations.push(test(&["metadata", "resourceVersion"], json!(job.metadata.resource_version)));
+        operations.push(add(&["status", "shards"], json!(next.shards)));
+    } else {
+        for (position, (before, after)) in old.shards.iter().zip(&next.shards).enumerate() {
+            shard(position, before, after, &mut operations)?;
+        }
+    }
+    let (old, next) = (fields(&old)?, fields(next)?);
+    let names: std::collections::BTreeSet<&String> = old.keys().chain(next.keys()).collect();
+    for name in names.into_iter().filter(|name| *name != "shards") {
+        match (old.get(name), next.get(name)) {
+            (before, Some(after)) if before != Some(after) => {
+                operations.push(add(&["status", name], after.clone()));
+            }
+            (Some(_), None) => operations.push(remove(&["status", name])),
+            _ => {}
+        }
+    }
+    if !operations.is_empty() {
+        operations.insert(0, test(&["metadata", "uid"], json!(job.metadata.uid)));
+    }
+    Ok(Patch(operations))
+}
+
+fn shard(
+    position: usize,
+    before: &ShardStatus,
+    after: &ShardStatus,
+    operations: &mut Vec<PatchOperation>,
+) -> Result<(), serde_json::Error> {
+    if before == after {
+        return Ok(());
+    }
+    let position = position.to_string();
+    let at = |field: &'static str| ["status", "shards", position.as_str(), field].map(ToOwned::to_owned);
+    operations.push(test(&at("index"), json!(before.index)));
+    operations.push(test(&at("epoch"), json!(before.epoch)));
+    let sequence = ["status", "shards", &position, "checkpoint", "sequence"];
+    operations.push(test(&sequence, json!(before.checkpoint.sequence)));
+    let (old, new) = (fields(before)?, fields(after)?);
+    for (name, value) in &new {
+        if old.get(name) != Some(value) && !OF_THE_WORKER.contains(&name.as_str()) {
+            operations.push(add(&["status", "shards", &position, name], value.clone()));
+        }
+    }
+    for name in old.keys().filter(|name| !new.contains_key(*name)) {
+        operations.push(remove(&["status", "shards", &position, name]));
+    }
+    Ok(())
+}
+
+fn fields<T: serde::Serialize>(value: &T) -> Result<Map<String, Value>, serde_json::Error> {
+    match serde_json::to_value(value)? {
+        Value::Object(fields) => Ok(fields),
+        _ => Ok(Map::new()),
+    }
+}
+
+fn pointer<S: AsRef<str>>(path: &[S]) -> PointerBuf {
+    PointerBuf::from_tokens(path.iter().map(AsRef::as_ref))
+}
+
+fn test<S: AsRef<str>>(path: &[S], value: Value) -> PatchOperation {
+    PatchOperation::Test(TestOperation { path: pointer(path), value })
+}
+
+fn add<S: AsRef<str>>(path: &[S], value: Value) -> PatchOperation {
+    PatchOperation::Add(AddOperation { path: pointer(path), value })
+}
+
+fn remove<S: AsRef<str>>(path: &[S]) -> PatchOperation {
+    PatchOperation::Remove(RemoveOperation { path: pointer(path) })
+}

@@ -1,0 +1,153 @@
+//! What published jobs have consumed already (I9): lists of key and ETag in key order, beside their
+//! manifests, merge-joined with the listing.
+//!
+//! A job takes the lists that it finds over into its own, as far as their sources still exist, and
+//! removes them once it has published. So there is hardly ever more than one to read, and it forgets
+//! what is gone. A list counts only when `_SUCCESS` stands beside it: before that, readers have not been
+//! told of its outputs.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::Error;
+use super::publish::{CONSUMED, SUCCESS};
+use crate::store::Store;
+
+/// One read of a list. Bytes.
+const CHUNK_BYTES: u64 = 1 << 20;
+/// A key of 1,024 bytes, escaped, and an ETag fit well. Bytes.
+const MAX_LINE_BYTES: usize = 16 << 10;
+
+/// First line of a list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Header {
+    pub version: u32,
+    pub source_prefix: String,
+}
+
+/// A line of a list, or of a plan's candidates.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Line {
+    pub key: String,
+    pub etag: String,
+    /// Number of the source's group in this plan; absent when an earlier job consumed it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<u64>,
+}
+
+impl Line {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut line = serde_json::to_vec(self).unwrap_or_default();
+        line.push(b'\n');
+        line
+    }
+}
+
+/// Reads an object line by line in bounded memory.
+pub(crate) struct Lines {
+    store: Arc<dyn Store>,
+    key: String,
+    etag: String,
+    size: u64,
+    at: u64,
+    buffer: VecDeque<u8>,
+}
+
+impl Lines {
+    pub(crate) async fn open(store: Arc<dyn Store>, key: String) -> Result<Option<Self>, Error> {
+        let Some(head) = store.head(&key).await? else { return Ok(None) };
+        Ok(Some(Self { store, key, etag: head.etag, size: head.size, at: 0, buffer: VecDeque::new() }))
+    }
+
+    pub(crate) async fn next<T: serde::de::DeserializeOwned>(&mut self) -> Result<Option<T>, Error> {
+        let mut searched = 0;
+        loop {
+            if let Some(end) = self.buffer.iter().skip(searched).position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.buffer.drain(..=searched + end).collect();
+                return serde_json::from_slice(&line).map(Some).map_err(|error| self.damaged(&error.to_string()));
+            }
+            searched = self.buffer.len();
+            if searched > MAX_LINE_BYTES {
+                return Err(self.damaged("a line is too long"));
+            }
+            if self.at == self.size {
+                return if searched == 0 { Ok(None) } else { Err(self.damaged("it is cut off")) };
+            }
+            let to = self.size.min(self.at + CHUNK_BYTES);
+            let chunk: Bytes = self.store.read(&self.key, self.at..to, &self.etag).await?;
+            self.buffer.extend(chunk);
+            self.at = to;
+        }
+    }
+
+    fn damaged(&self, problem: &str) -> Error {
+        Error::Ledger { name: self.key.clone(), problem: problem.to_owned() }
+    }
+}
+
+/// The lists of all published jobs for one source prefix, joined with a listing in key order.
+pub(crate) struct Consumed {
+    lists: Vec<(Lines, Option<Line>)>,
+    /// UIDs of the jobs whose lists these are.
+    pub jobs: Vec<String>,
+}
+
+impl Consumed {
+    pub(crate) async fn open(store: &Arc<dyn Store>, directory: &str, source_prefix: &str) -> Result<Self, Error> {
+        let mut consumed = Self { lists: Vec::new(), jobs: Vec::new() };
+        for job in published_jobs(store, directory).await? {
+            let key = format!("{directory}{job}/{CONSUMED}");
+            let Some(mut lines) = Lines::open(Arc::clone(store), key).await? else { continue };
+            let header: Option<Header> = lines.next().await?;
+            if header.is_none_or(|header| header.source_prefix != source_prefix) {
+                continue;
+            }
+            let first = lines.next().await?;
+            consumed.lists.push((lines, first));
+            consumed.jobs.push(job);
+        }
+        Ok(consumed)
+    }
+
+    /// Whether this version of the object was consumed. Keys are asked for in ascending order.
+    pub(crate) async fn contains(&mut self, key: &str, etag: &str) -> Result<bool, Error> {
+        let mut found = false;
+        for (lines, front) in &mut self.lists {
+            while front.as_ref().is_some_and(|line| line.key.as_str() < key) {
+                *front = lines.next().await?;
+            }
+            found |= front.as_ref().is_some_and(|line| line.key == key && line.etag == etag);
+        }
+        Ok(found)
+    }
+}
+
+/// UIDs with both a list and `_SUCCESS` in `directory`.
+async fn published_jobs(store: &Arc<dyn Store>, directory: &str) -> Result<Vec<String>, Error> {
+    let mut with_list = Vec::new();
+    let mut with_success = Vec::new();
+    let mut after: Option<String> = None;
+    loop {
+        let page = store.list(directory, after.as_deref()).await?;
+        for object in &page.objects {
+            let Some((job, name)) = object.key.strip_prefix(directory).and_then(|rest| rest.split_once('/')) else {
+                continue;
+            };
+            match name {
+                CONSUMED => with_list.push(job.to_owned()),
+                SUCCESS => with_success.push(job.to_owned()),
+                _ => {}
+            }
+        }
+        after = page.objects.last().map(|object| object.key.clone());
+        if !page.more || after.is_none() {
+            break;
+        }
+    }
+    with_list.retain(|job| with_success.contains(job));
+    Ok(with_list)
+}

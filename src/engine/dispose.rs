@@ -1,0 +1,104 @@
+//! The dispose duty: sources that the user no longer wants are deleted (I8).
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use futures::{StreamExt, TryStreamExt, stream};
+use tokio::time::Instant;
+
+use super::consumed::Line;
+use super::publish::{Candidates, Finished, announce, outputs, runs};
+use super::{Context, Error};
+use crate::api::DisposeStatus;
+use crate::store::Deleted;
+
+/// Sources deleted at the same time, and between two looks at the fence.
+const CONCURRENCY: usize = 32;
+const CHUNK: usize = 1000;
+const SHOW_PROGRESS: Duration = Duration::from_secs(30);
+
+/// What the user wants done with the sources.
+#[derive(Debug, Clone, Copy)]
+pub struct Wish {
+    pub delete: bool,
+    pub unconditionally: bool,
+}
+
+/// Tells readers of the outputs if that was not done, and deletes the sources if that is wished. Goes on
+/// from `progress`; after this only the ledger remains to be cleaned up.
+pub async fn dispose(
+    context: &Context,
+    finished: &Finished<'_>,
+    wish: Wish,
+    progress: DisposeStatus,
+) -> Result<DisposeStatus, Error> {
+    announce(context, finished.plan).await?;
+    let mut progress = progress;
+    if wish.delete {
+        delete_sources(context, finished, wish, &mut progress).await?;
+    }
+    progress.sources_done = true;
+    context.fence.set_dispose(progress.clone()).await?;
+    Ok(progress)
+}
+
+async fn delete_sources(
+    context: &Context,
+    finished: &Finished<'_>,
+    wish: Wish,
+    progress: &mut DisposeStatus,
+) -> Result<(), Error> {
+    let conditional = finished.plan.capabilities.conditional_delete;
+    if !conditional && !wish.unconditionally {
+        return Err(Error::UnconditionalDelete);
+    }
+    // Each output is looked at again just before the sources in it go.
+    let runs = runs(&context.ledger, finished).await?;
+    let mut skipped = BTreeSet::new();
+    outputs(context, &runs, &mut skipped).try_for_each(|_| async { Ok(()) }).await?;
+
+    progress.total = (finished.plan.totals.sources as i64) - skipped.len() as i64;
+    let mut candidates = Candidates::open(context, finished, &skipped).await?;
+    let mut passed = 0;
+    let mut shown = Instant::now();
+    loop {
+        let mut chunk: Vec<Line> = Vec::with_capacity(CHUNK);
+        while chunk.len() < CHUNK {
+            match candidates.next().await? {
+                Some(line) if line.group.is_none() => {}
+                Some(_) if passed < progress.done => passed += 1,
+                Some(line) => chunk.push(line),
+                None => break,
+            }
+        }
+        if chunk.is_empty() {
+            return Ok(());
+        }
+        context.fence.look().await?;
+        let count = chunk.len() as i64;
+        let deletes: Vec<_> = chunk.into_iter().map(|line| delete_source(context, line, conditional)).collect();
+        let outcomes: Vec<Deleted> =
+            stream::iter(deletes).buffer_unordered(CONCURRENCY).try_collect().await?;
+        progress.done += count;
+        passed += count;
+        progress.changed += outcomes.iter().filter(|outcome| **outcome == Deleted::Changed).count() as i64;
+        if shown.elapsed() >= SHOW_PROGRESS {
+            context.fence.set_dispose(progress.clone()).await?;
+            shown = Instant::now();
+        }
+    }
+}
+
+async fn delete_source(context: &Context, source: Line, conditional: bool) -> Result<Deleted, Error> {
+    if conditional {
+        return Ok(context.store.delete_if_match(&source.key, &source.etag).await?);
+    }
+    match context.store.head(&source.key).await? {
+        None => Ok(Deleted::Missing),
+        Some(head) if head.etag != source.etag => Ok(Deleted::Changed),
+        Some(_) => {
+            context.store.delete(&[source.key]).await?;
+            Ok(Deleted::Deleted)
+        }
+    }
+}

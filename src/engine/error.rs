@@ -1,0 +1,93 @@
+//! What stops a duty, and what to do about it.
+
+use super::FenceError;
+use crate::api::InvalidSpec;
+use crate::disposition::Disposition;
+use crate::format::BadSource;
+use crate::{plan, store};
+
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    #[error(transparent)]
+    Fence(#[from] FenceError),
+    #[error(transparent)]
+    Glob(#[from] plan::InvalidGlob),
+    #[error(transparent)]
+    Spec(#[from] InvalidSpec),
+    #[error("source {key}: {problem}; repair or remove the object, exclude it, or set onBadSource: Skip")]
+    BadSource { key: String, problem: BadSource },
+    #[error("source {0} must be restored from its archive before it can be read; restore it, exclude it, or set onBadSource: Skip")]
+    Archived(String),
+    #[error("source {0} is gone since the plan was made; set onMissingSource: Skip, or create a new job")]
+    Missing(String),
+    #[error("source {0} has changed since the plan was made; create a new job")]
+    Changed(String),
+    #[error("ledger object {name}: {problem}; create a new job, the sources are untouched")]
+    Ledger { name: String, problem: String },
+    #[error("the store lists {0} out of order; only stores that list in the order of keys can be compacted")]
+    ListingOrder(String),
+    #[error("the name of an output in {0} would be longer than the 1,024 bytes that S3 allows; shorten output.prefix")]
+    NameTooLong(String),
+    #[error("a window of {window} bytes is too small for parts of {part} bytes: it must hold at least {least}; give the worker more memory or lower upload.partSize")]
+    WindowTooSmall { window: u64, part: u64, least: u64 },
+    #[error("output {0} would need more than 10,000 parts; raise upload.partSize or lower output.targetObjectSize")]
+    TooManyParts(String),
+    /// The open output can neither be gone on with nor found finished: it is built again from its start.
+    #[error("output {key} was lost: {why}")]
+    OutputLost { key: String, why: String },
+    /// A published or finished output is not what was written.
+    #[error("output {key} {problem}; it was removed or replaced by somebody else: create a new job")]
+    OutputAltered { key: String, problem: String },
+    #[error("a batch did not end within {0} s (batch.uploadDeadlineSeconds)")]
+    Deadline(u64),
+    #[error("the store does not honour conditional deletes; set allowUnconditionalDelete: true to delete sources all the same")]
+    UnconditionalDelete,
+}
+
+impl Error {
+    pub fn disposition(&self) -> Disposition {
+        match self {
+            Self::Store(error) => error.disposition(),
+            Self::Fence(error) => error.disposition(),
+            Self::OutputLost { .. } | Self::Deadline(_) => Disposition::Retry,
+            Self::Glob(_)
+            | Self::Spec(_)
+            | Self::BadSource { .. }
+            | Self::Archived(_)
+            | Self::Missing(_)
+            | Self::Changed(_)
+            | Self::Ledger { .. }
+            | Self::ListingOrder(_)
+            | Self::NameTooLong(_)
+            | Self::WindowTooSmall { .. }
+            | Self::TooManyParts(_)
+            | Self::OutputAltered { .. }
+            | Self::UnconditionalDelete => Disposition::GiveUp,
+        }
+    }
+
+    /// A word for status and logs, from a closed list.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Store(_) => "StorageError",
+            Self::Fence(FenceError::Fenced(_)) => "Fenced",
+            Self::Fence(_) => "ApiServerError",
+            Self::Glob(_)
+            | Self::Spec(_)
+            | Self::WindowTooSmall { .. }
+            | Self::NameTooLong(_)
+            | Self::TooManyParts(_) => "InvalidSpec",
+            Self::BadSource { .. } | Self::Archived(_) => "BadSource",
+            Self::Missing(_) => "SourceMissing",
+            Self::Changed(_) => "SourceChanged",
+            Self::Ledger { .. } => "LedgerDamaged",
+            Self::ListingOrder(_) => "ListingOutOfOrder",
+            Self::OutputLost { .. } => "OutputLost",
+            Self::OutputAltered { .. } => "OutputAltered",
+            Self::Deadline(_) => "UploadDeadlineExceeded",
+            Self::UnconditionalDelete => "ConditionalDeleteUnsupported",
+        }
+    }
+}

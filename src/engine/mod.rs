@@ -1,0 +1,47 @@
+//! The batch loop and what surrounds it: plan → read → merge → write → checkpoint → publish → dispose.
+//!
+//! Knows formats and the store by their traits only, and the API server only as a [`Fence`]. Everything
+//! here may be killed at any await and goes on from the last acknowledged checkpoint; no function holds
+//! bytes that are neither durable under a name in that checkpoint nor read again after it.
+
+mod body;
+mod cleanup;
+mod consumed;
+mod dispose;
+mod error;
+mod fence;
+mod ledger;
+mod output;
+mod planning;
+mod publish;
+mod reader;
+mod shard;
+mod window;
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+pub use body::{Body, Manifest, OutputRecord, SkippedSource};
+pub use cleanup::clean_up;
+pub use dispose::{Wish, dispose};
+pub use error::Error;
+pub use fence::{Fence, FenceError};
+pub use ledger::{Ledger, Writer};
+pub use planning::{PlanInput, Planned, make_plan, preview};
+pub use publish::{Finished, manifest_directory, publish};
+pub use shard::{Ended, ShardInput, run_batches};
+pub use window::Window;
+
+use crate::store::Store;
+
+/// What every duty works with.
+#[derive(Clone)]
+pub struct Context {
+    pub store: Arc<dyn Store>,
+    pub ledger: Ledger,
+    pub fence: Arc<dyn Fence>,
+    pub window: Window,
+    /// Cancelled when the process is asked to stop: the batch in hand ends at the next cut.
+    pub stop: CancellationToken,
+}

@@ -1,0 +1,266 @@
+//! The plan duty: list → select → segments in the ledger → header, whose hash goes to the status.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::{StreamExt, TryStreamExt, stream};
+use tokio::time::Instant;
+
+use super::consumed::{Consumed, Line};
+use super::output::{Output, Sink};
+use super::{Context, Error, Ledger, clean_up, manifest_directory};
+use crate::api::{self, CompactionJob, Limits, OnFault, PlanStatus, SourceDisposition};
+use crate::format;
+use crate::plan::{
+    self, Builder, Frozen, JobName, LeftOut, Numbered, Outline, Plan, Segment, Selector, Shape, Source, Verdict,
+};
+use crate::store::{Attributes, Capabilities, Object, Store};
+
+/// Parts that an output may have at its planned size, with some left for what a cut overshoots.
+const PLANNED_PARTS: u64 = 9_000;
+/// The longest key that S3 takes.
+/// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html>
+const MAX_KEY_BYTES: usize = 1024;
+/// `part-<12>-<3>-<5>`, an extension of the sources and one of the compression.
+const NAME_BYTES: usize = 5 + 12 + 4 + 6 + 11 + 4;
+const SEGMENT_PUTS: usize = 8;
+const SHOW_PROGRESS: Duration = Duration::from_secs(30);
+
+/// What a plan is made from.
+pub struct PlanInput<'a> {
+    pub job: &'a CompactionJob,
+    pub limits: Limits,
+    /// Seconds since the epoch; ages of objects are measured against it.
+    pub now: i64,
+}
+
+/// What the status shows of a plan that is stored in the ledger.
+pub struct Planned {
+    pub status: PlanStatus,
+    pub total_batches: Vec<i64>,
+}
+
+/// Makes the plan and stores it. Until the status names it, it is garbage.
+pub async fn make_plan(context: &Context, input: &PlanInput<'_>) -> Result<Planned, Error> {
+    let probe = format!("{}probe/", context.ledger.directory());
+    let capabilities = context.store.probe(&probe).await?;
+    let spec = &input.job.spec;
+    let deletes = spec.source_disposition == SourceDisposition::Delete;
+    if deletes && !capabilities.conditional_delete && !spec.allow_unconditional_delete {
+        return Err(Error::UnconditionalDelete);
+    }
+    let frozen = freeze(input);
+    context.window.shares(frozen.part_bytes)?;
+    let sink = Sink {
+        store: Arc::clone(&context.store),
+        ledger: context.ledger.clone(),
+        fence: Arc::clone(&context.fence),
+        attributes: Attributes::default(),
+        part_bytes: frozen.part_bytes,
+        uploads: 1,
+    };
+    let location = context.ledger.plan_location();
+    let token = format!("candidates {location}");
+    let candidates = context.ledger.candidates_key(&location);
+    let mut writer = Writer {
+        context,
+        candidates: Output::new(sink, candidates, token, "candidates".to_owned()),
+        hashes: BTreeMap::new(),
+        shown: Instant::now(),
+    };
+    let (outline, folded) = scan(&context.store, input, Some(&mut writer)).await?;
+    let Writer { candidates, .. } = writer;
+    if outline.totals.sources == 0 {
+        clean_up(context).await?;
+        let left_out = outline.totals.left_out as i64;
+        let status = PlanStatus { skipped_objects: left_out, ..PlanStatus::default() };
+        return Ok(Planned { status, total_batches: Vec::new() });
+    }
+    candidates.close().await?;
+    context.ledger.put_dropped(&outline.dropped).await?;
+    let plan = assemble(input, frozen, capabilities, outline, folded);
+    let sha256 = context.ledger.put_plan(&plan).await?;
+    Ok(planned(&plan, sha256, location))
+}
+
+/// The plan as it would be made now. Writes nothing, neither to the store nor to the status.
+pub async fn preview(store: &Arc<dyn Store>, input: &PlanInput<'_>) -> Result<Plan, Error> {
+    let (outline, folded) = scan(store, input, None).await?;
+    Ok(assemble(input, freeze(input), Capabilities::default(), outline, folded))
+}
+
+fn planned(plan: &Plan, sha256: String, location: String) -> Planned {
+    let batch_bytes = plan.frozen.batch_bytes;
+    let total_batches: Vec<i64> = plan.shards.iter().map(|s| s.batches(batch_bytes).max(1) as i64).collect();
+    let status = PlanStatus {
+        sha256,
+        location,
+        shards: plan.shards.len() as i32,
+        batches: total_batches.iter().sum(),
+        source_objects: plan.totals.sources as i64,
+        source_bytes: plan.totals.bytes as i64,
+        skipped_objects: plan.totals.left_out as i64,
+        estimated_output_objects: plan.totals.estimated_outputs as i64,
+    };
+    Planned { status, total_batches }
+}
+
+fn assemble(
+    input: &PlanInput<'_>,
+    frozen: Frozen,
+    capabilities: Capabilities,
+    outline: Outline,
+    folded: Vec<String>,
+) -> Plan {
+    let metadata = &input.job.metadata;
+    Plan {
+        version: plan::VERSION,
+        job: JobName {
+            namespace: metadata.namespace.clone().unwrap_or_default(),
+            name: metadata.name.clone().unwrap_or_default(),
+            uid: metadata.uid.clone().unwrap_or_default(),
+        },
+        source_prefix: input.job.spec.source.prefix.clone(),
+        output_prefix: input.job.spec.output.prefix.clone(),
+        frozen,
+        capabilities,
+        segments: outline.segments,
+        shards: outline.shards,
+        totals: outline.totals,
+        left_out: outline.left_out,
+        folded,
+    }
+}
+
+fn freeze(input: &PlanInput<'_>) -> Frozen {
+    let PlanInput { job, limits, .. } = input;
+    let spec = &job.spec;
+    let largest = limits.target + limits.max_source.max(limits.cut + limits.max_record);
+    let compression = match spec.output.compression {
+        api::Compression::Auto => format::Compression::Auto,
+        api::Compression::None => format::Compression::None,
+        api::Compression::Gzip => format::Compression::Gzip,
+        api::Compression::Zstd => format::Compression::Zstd,
+    };
+    let format = match spec.format.type_ {
+        api::FormatType::Lines => format::Kind::Lines,
+    };
+    let metadata = spec.output.object_metadata.clone().unwrap_or_default();
+    Frozen {
+        format: format::Settings { format, compression, cut_bytes: limits.cut, max_record_bytes: limits.max_record },
+        part_bytes: limits.part.max(largest.div_ceil(PLANNED_PARTS)),
+        target_bytes: limits.target,
+        batch_bytes: limits.batch,
+        skip_bad: spec.source.on_bad_source == OnFault::Skip,
+        skip_missing: spec.source.on_missing_source == OnFault::Skip,
+        attributes: Attributes {
+            server_side_encryption: metadata.server_side_encryption,
+            kms_key_id: metadata.kms_key_id,
+            storage_class: metadata.storage_class,
+            content_type: metadata.content_type,
+            tags: metadata.tags,
+        },
+    }
+}
+
+/// Where a listing is written to while it goes on.
+struct Writer<'a> {
+    context: &'a Context,
+    candidates: Output,
+    hashes: BTreeMap<u32, String>,
+    shown: Instant,
+}
+
+impl Writer<'_> {
+    async fn store(&mut self, full: &mut Vec<Numbered>) -> Result<(), Error> {
+        let ledger = &self.context.ledger;
+        let puts: Vec<_> = full.drain(..).map(|(number, segment)| put_segment(ledger, number, segment)).collect();
+        let stored: Vec<(u32, String)> =
+            stream::iter(puts).buffer_unordered(SEGMENT_PUTS).try_collect().await?;
+        self.hashes.extend(stored);
+        if self.shown.elapsed() >= SHOW_PROGRESS {
+            self.context.fence.show_progress().await?;
+            self.shown = Instant::now();
+        }
+        Ok(())
+    }
+}
+
+async fn put_segment(ledger: &Ledger, number: u32, segment: Segment) -> Result<(u32, String), Error> {
+    Ok((number, ledger.put_segment(number, &segment).await?))
+}
+
+/// Goes through the listing once, in memory that does not grow with it.
+async fn scan(
+    store: &Arc<dyn Store>,
+    input: &PlanInput<'_>,
+    mut writer: Option<&mut Writer<'_>>,
+) -> Result<(Outline, Vec<String>), Error> {
+    let spec = &input.job.spec;
+    let selector = Selector::new(&spec.source, &spec.state_prefix, spec.output.group_by, &input.limits, input.now)?;
+    let directory = manifest_directory(&spec.output.prefix);
+    let mut consumed = Consumed::open(store, &directory, &spec.source.prefix).await?;
+    let mut builder = Builder::new(Shape {
+        min_sources_per_group: spec.source.min_sources_per_group as u64,
+        segment_bytes: input.limits.target,
+        target_bytes: input.limits.target,
+        parallelism: spec.parallelism as usize,
+    });
+    let mut full = Vec::new();
+    let mut last: Option<String> = None;
+    loop {
+        let page = store.list(&spec.source.prefix, last.as_deref()).await?;
+        for object in page.objects {
+            if last.as_ref().is_some_and(|last| *last >= object.key) {
+                return Err(Error::ListingOrder(spec.source.prefix.clone()));
+            }
+            last = Some(object.key.clone());
+            let known = consumed.contains(&object.key, &object.etag).await?;
+            let line = place(input, &selector, &mut builder, object, known, &mut full)?;
+            if let (Some(line), Some(writer)) = (line, writer.as_deref_mut()) {
+                writer.candidates.append(&line.encode()).await?;
+            }
+        }
+        if !page.more {
+            builder.finish(&mut full);
+        }
+        match writer.as_deref_mut() {
+            Some(writer) => writer.store(&mut full).await?,
+            None => full.clear(),
+        }
+        if !page.more {
+            break;
+        }
+    }
+    let none = BTreeMap::new();
+    let hashes = writer.as_ref().map_or(&none, |writer| &writer.hashes);
+    Ok((builder.outline(hashes), consumed.jobs))
+}
+
+/// Puts an object where it belongs; returns its line among the candidates, if it has one.
+fn place(
+    input: &PlanInput<'_>,
+    selector: &Selector,
+    builder: &mut Builder,
+    object: Object,
+    consumed: bool,
+    full: &mut Vec<Numbered>,
+) -> Result<Option<Line>, Error> {
+    match selector.judge(&object, consumed) {
+        Verdict::Take { directory } => {
+            if input.job.spec.output.prefix.len() + directory.len() + NAME_BYTES > MAX_KEY_BYTES {
+                return Err(Error::NameTooLong(directory));
+            }
+            let Object { key, etag, size, .. } = object;
+            let group = builder.take(directory, Source { key: key.clone(), etag: etag.clone(), size }, full);
+            Ok(Some(Line { key, etag, group: Some(group) }))
+        }
+        Verdict::Leave(reason) => {
+            builder.leave(reason, &object.key);
+            let Object { key, etag, .. } = object;
+            Ok((reason == LeftOut::Consumed).then_some(Line { key, etag, group: None }))
+        }
+        Verdict::Fail => Err(Error::Archived(object.key)),
+    }
+}

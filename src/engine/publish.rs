@@ -1,0 +1,272 @@
+//! The publish duty: every finished output is looked at, the manifest names them, the status decides,
+//! and `_SUCCESS` tells readers.
+//!
+//! A consumed object that `excluded` or that was left out while merging is not in the consumed list.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use futures::stream::{self, BoxStream};
+use futures::{StreamExt, TryStreamExt};
+use serde_json::json;
+use sha2::{Digest, Sha256};
+
+use super::body::{MANIFEST_VERSION, Run};
+use super::consumed::{Header, Line, Lines};
+use super::ledger::Ledger;
+use super::output::{Output, Sink};
+use super::{Body, Context, Error, OutputRecord, SkippedSource};
+use crate::api::{Checkpoint, PublishStatus};
+use crate::plan::Plan;
+use crate::store::{Attributes, Put};
+
+pub(crate) const MANIFEST: &str = "manifest.json";
+pub(crate) const SUCCESS: &str = "_SUCCESS";
+pub(crate) const CONSUMED: &str = "consumed.jsonl";
+
+/// Bodies and outputs looked at at the same time.
+const CONCURRENCY: usize = 32;
+
+/// Where the manifests of an output prefix are, each in a directory of its job's UID.
+pub fn manifest_directory(output_prefix: &str) -> String {
+    format!("{output_prefix}_compaction/")
+}
+
+/// A plan with what the status says of its shards.
+pub struct Finished<'a> {
+    pub plan: &'a Plan,
+    pub sha256: &'a str,
+    pub location: &'a str,
+    /// Of every shard, in order.
+    pub checkpoints: Vec<Checkpoint>,
+}
+
+/// Publishes the outputs: decided by the status, told by `_SUCCESS`. May be done again at any point.
+pub async fn publish(context: &Context, finished: &Finished<'_>) -> Result<(), Error> {
+    let runs = runs(&context.ledger, finished).await?;
+    let mut skipped = BTreeSet::new();
+    let manifest = write_manifest(context, finished, &runs, &mut skipped).await?;
+    write_consumed(context, finished, &skipped).await?;
+    context.fence.set_publish(manifest).await?;
+    announce(context, finished.plan).await
+}
+
+/// Tells readers, once the status has decided, and removes the consumed lists that were taken over.
+pub(crate) async fn announce(context: &Context, plan: &Plan) -> Result<(), Error> {
+    let directory = manifest_directory(&plan.output_prefix);
+    context.fence.look().await?;
+    let success = format!("{directory}{}/{SUCCESS}", plan.job.uid);
+    context.store.put(&success, bytes::Bytes::new(), Put::default()).await?;
+    let folded: Vec<String> = plan.folded.iter().map(|job| format!("{directory}{job}/{CONSUMED}")).collect();
+    if !folded.is_empty() {
+        context.store.delete(&folded).await?;
+    }
+    Ok(())
+}
+
+/// The runs of bodies that lead to the checkpoints, shard by shard, in order. One hop per worker that a
+/// shard has had; the bodies of a run have computable names and are read side by side.
+pub(crate) struct ShardRun {
+    shard: usize,
+    run: Run,
+    /// Sequence of its last body that counts.
+    last: i64,
+    /// Hash of that body.
+    sha256: String,
+}
+
+pub(crate) async fn runs(ledger: &Ledger, finished: &Finished<'_>) -> Result<Vec<ShardRun>, Error> {
+    let mut all = Vec::new();
+    for (shard, checkpoint) in finished.checkpoints.iter().enumerate() {
+        let mut of_shard = Vec::new();
+        let mut next = (checkpoint.body.clone(), checkpoint.sha256.clone());
+        while !next.0.is_empty() {
+            let body = ledger.body(&next.0, &next.1).await?;
+            let after = body.run.after.clone();
+            of_shard.push(ShardRun { shard, run: body.run, last: body.sequence, sha256: next.1 });
+            next = after.map(|after| (after.name, after.sha256)).unwrap_or_default();
+        }
+        all.extend(of_shard.into_iter().rev());
+    }
+    Ok(all)
+}
+
+/// Every body that counts, in order. Each is checked against the hash that its successor names.
+pub(crate) fn bodies<'a>(ledger: &'a Ledger, runs: &'a [ShardRun]) -> BoxStream<'a, Result<Body, Error>> {
+    let of_run = move |run: &'a ShardRun| {
+        let names = (run.run.first..=run.last).map(move |sequence| {
+            Ledger::body_name(run.shard, sequence, run.run.epoch, &run.run.holder)
+        });
+        let mut before: Option<String> = None;
+        stream::iter(names)
+            .map(move |name| async move { ledger.body_unchecked(&name).await.map(|(body, hash)| (name, body, hash)) })
+            .buffered(CONCURRENCY)
+            .map(move |read| {
+                let (name, body, sha256) = read?;
+                let chained = before.as_ref().is_none_or(|before| *before == body.previous);
+                let ends = body.sequence != run.last || sha256 == run.sha256;
+                if !chained || !ends {
+                    return Err(Error::Ledger { name, problem: "it was altered".to_owned() });
+                }
+                before = Some(sha256);
+                Ok(body)
+            })
+    };
+    stream::iter(runs).flat_map(of_run).boxed()
+}
+
+/// The outputs of all bodies, each found in the store as it was written.
+pub(crate) fn outputs<'a>(
+    context: &'a Context,
+    runs: &'a [ShardRun],
+    skipped: &'a mut BTreeSet<SkippedSource>,
+) -> BoxStream<'a, Result<OutputRecord, Error>> {
+    bodies(&context.ledger, runs)
+        .map_ok(move |body| {
+            skipped.extend(body.skipped);
+            stream::iter(body.finished.into_iter().map(Ok))
+        })
+        .try_flatten()
+        .map_ok(move |output| look_at(context, output))
+        .try_buffered(CONCURRENCY)
+        .boxed()
+}
+
+async fn look_at(context: &Context, mut output: OutputRecord) -> Result<OutputRecord, Error> {
+    let head = context.store.head(&output.key).await?;
+    let altered = |problem: &str| Error::OutputAltered { key: output.key.clone(), problem: problem.to_owned() };
+    let head = head.ok_or_else(|| altered("is gone"))?;
+    if head.size != output.size || head.token.as_deref() != Some(&output.token) {
+        return Err(altered("is not what was written"));
+    }
+    // A late worker may have put the same bytes there once more.
+    output.etag = head.etag;
+    output.token.clear();
+    Ok(output)
+}
+
+/// A file beside the manifest, written in parts as it grows.
+struct File {
+    output: Output,
+    hash: Sha256,
+}
+
+impl File {
+    fn new(context: &Context, plan: &Plan, name: &str) -> Self {
+        let key = format!("{}{}/{name}", manifest_directory(&plan.output_prefix), plan.job.uid);
+        let sink = Sink {
+            store: Arc::clone(&context.store),
+            ledger: context.ledger.clone(),
+            fence: Arc::clone(&context.fence),
+            attributes: Attributes::default(),
+            part_bytes: plan.frozen.part_bytes,
+            uploads: 1,
+        };
+        let writer = context.ledger.writer();
+        let token = format!("{name} {} {}", writer.epoch, writer.holder);
+        Self { output: Output::new(sink, key, token, name.to_owned()), hash: Sha256::new() }
+    }
+
+    async fn append(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        self.hash.update(bytes);
+        self.output.append(bytes).await
+    }
+
+    async fn json<T: serde::Serialize>(&mut self, before: &str, value: &T) -> Result<(), Error> {
+        let mut bytes = before.as_bytes().to_vec();
+        serde_json::to_writer(&mut bytes, value).map_err(|error| Error::Ledger {
+            name: self.output.key().to_owned(),
+            problem: error.to_string(),
+        })?;
+        self.append(&bytes).await
+    }
+
+    async fn close(self) -> Result<String, Error> {
+        self.output.close().await?;
+        Ok(hex::encode(self.hash.finalize()))
+    }
+}
+
+/// Writes the manifest piece by piece: there may be more outputs than fit the window.
+async fn write_manifest(
+    context: &Context,
+    finished: &Finished<'_>,
+    runs: &[ShardRun],
+    skipped: &mut BTreeSet<SkippedSource>,
+) -> Result<PublishStatus, Error> {
+    let plan = finished.plan;
+    let mut file = File::new(context, plan, MANIFEST);
+    file.json("{\n\"version\": ", &MANIFEST_VERSION).await?;
+    file.json(",\n\"job\": ", &plan.job).await?;
+    file.json(",\n\"planSha256\": ", &finished.sha256).await?;
+    file.json(",\n\"sourcePrefix\": ", &plan.source_prefix).await?;
+    file.json(",\n\"outputPrefix\": ", &plan.output_prefix).await?;
+    file.append(b",\n\"outputs\": [").await?;
+    let (mut count, mut records) = (0_i64, 0);
+    {
+        let mut outputs = outputs(context, runs, skipped);
+        while let Some(output) = outputs.try_next().await? {
+            file.json(if count == 0 { "\n" } else { ",\n" }, &output).await?;
+            count += 1;
+            records += output.records;
+        }
+    }
+    file.append(b"],\n\"superseded\": []").await?;
+    let objects = plan.totals.sources - skipped.len() as u64;
+    let sources = json!({"objects": objects, "bytes": plan.totals.bytes, "records": records});
+    file.json(",\n\"sources\": ", &sources).await?;
+    file.json(",\n\"recordsDropped\": ", &0).await?;
+    file.json(",\n\"skipped\": ", skipped).await?;
+    file.append(b"\n}\n").await?;
+    Ok(PublishStatus { sha256: file.close().await?, outputs: count, time: None })
+}
+
+/// Own sources and those of earlier jobs that still exist, in key order.
+async fn write_consumed(
+    context: &Context,
+    finished: &Finished<'_>,
+    skipped: &BTreeSet<SkippedSource>,
+) -> Result<(), Error> {
+    let plan = finished.plan;
+    let mut file = File::new(context, plan, CONSUMED);
+    file.json("", &Header { version: 1, source_prefix: plan.source_prefix.clone() }).await?;
+    file.append(b"\n").await?;
+    let mut candidates = Candidates::open(context, finished, skipped).await?;
+    while let Some(line) = candidates.next().await? {
+        file.append(&Line { group: None, ..line }.encode()).await?;
+    }
+    file.close().await.map(drop)
+}
+
+/// The sources that were really merged, and what earlier jobs consumed, in key order.
+pub(crate) struct Candidates {
+    lines: Lines,
+    dropped: Vec<u64>,
+    skipped: BTreeSet<String>,
+}
+
+impl Candidates {
+    pub(crate) async fn open(
+        context: &Context,
+        finished: &Finished<'_>,
+        skipped: &BTreeSet<SkippedSource>,
+    ) -> Result<Self, Error> {
+        let key = context.ledger.candidates_key(finished.location);
+        let dropped = context.ledger.dropped(finished.location).await?;
+        let lines = Lines::open(Arc::clone(&context.store), key.clone()).await?;
+        let lines = lines.ok_or(Error::Ledger { name: key, problem: "it is missing".to_owned() })?;
+        Ok(Self { lines, dropped, skipped: skipped.iter().map(|source| source.key.clone()).collect() })
+    }
+
+    pub(crate) async fn next(&mut self) -> Result<Option<Line>, Error> {
+        while let Some(line) = self.lines.next::<Line>().await? {
+            let merged = line.group.is_none_or(|group| {
+                self.dropped.binary_search(&group).is_err() && !self.skipped.contains(&line.key)
+            });
+            if merged {
+                return Ok(Some(line));
+            }
+        }
+        Ok(None)
+    }
+}

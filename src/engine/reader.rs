@@ -1,0 +1,209 @@
+//! Reads a shard's sources ahead, in order, as many at a time as the window has room for.
+//!
+//! Room for a read is taken when it is started, in the order in which reads will be merged, and given
+//! back when its bytes are merged. As the merge never waits for a later read, this cannot lock up.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::body::Cursor;
+use super::{Error, Ledger, Window};
+use crate::plan::{Entry, Plan, Segment, SegmentRef, Source};
+use crate::store::{self, Store};
+
+/// Room is counted in units of this many bytes, so that it fits a semaphore.
+const UNIT: u64 = 1 << 10;
+
+pub(crate) enum Item {
+    Group { place: Place, directory: String, extension: String },
+    Source(Place, Source),
+    /// The next stored bytes of the source, and the room they take until they are merged.
+    Chunk(Result<Bytes, store::Error>, Room),
+    SourceEnd,
+}
+
+/// Of an entry: its segment, counted from the shard's first, and its number there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub segment: usize,
+    pub entry: usize,
+}
+
+/// Given back when dropped.
+pub(crate) struct Room(#[allow(dead_code)] OwnedSemaphorePermit);
+
+enum Ahead {
+    Ready(Item),
+    Reading(AbortOnDropHandle<Result<Bytes, store::Error>>, OwnedSemaphorePermit),
+}
+
+/// What remains to be read of one source.
+struct Remaining {
+    source: Source,
+    from: u64,
+}
+
+pub(crate) struct Reader {
+    store: Arc<dyn Store>,
+    ledger: Ledger,
+    location: String,
+    /// Segments that are not loaded yet.
+    segments: VecDeque<SegmentRef>,
+    loading: Option<AbortOnDropHandle<Result<Segment, Error>>>,
+    entries: VecDeque<(Place, Entry)>,
+    /// Of the segment that is loaded next.
+    next_segment: usize,
+    remaining: Option<Remaining>,
+    ahead: VecDeque<Ahead>,
+    room: Arc<Semaphore>,
+    window: Window,
+    reading: usize,
+}
+
+impl Reader {
+    /// Starts at `cursor` of the shard whose segments these are.
+    pub(crate) async fn new(
+        store: Arc<dyn Store>,
+        ledger: Ledger,
+        location: String,
+        (plan, shard): (&Plan, usize),
+        cursor: &Cursor,
+        room_bytes: u64,
+        window: Window,
+    ) -> Result<Self, Error> {
+        let range = &plan.shards[shard];
+        let segments = plan.segments[range.first..range.first + range.count].iter().skip(cursor.segment);
+        let mut reader = Self {
+            store,
+            ledger,
+            location,
+            segments: segments.cloned().collect(),
+            loading: None,
+            entries: VecDeque::new(),
+            next_segment: cursor.segment,
+            remaining: None,
+            ahead: VecDeque::new(),
+            room: Arc::new(Semaphore::new((room_bytes / UNIT) as usize)),
+            window,
+            reading: 0,
+        };
+        reader.take_segment().await?;
+        reader.skip_to(cursor);
+        Ok(reader)
+    }
+
+    /// Passes over what is merged already, but for the name of the group in the middle of which it ends.
+    fn skip_to(&mut self, cursor: &Cursor) {
+        let rest = self.entries.split_off(cursor.entry.min(self.entries.len()));
+        let passed = std::mem::replace(&mut self.entries, rest);
+        let group = passed.into_iter().rev().map(|(_, entry)| entry).find(|entry| matches!(entry, Entry::Group { .. }));
+        if let (Some(group), Some((place, Entry::Source(source)))) = (group, self.entries.front().cloned()) {
+            self.push_entry(place, group);
+            if let Some(offset) = &cursor.offset {
+                self.entries.pop_front();
+                self.push_source(place, source, offset.stored);
+            }
+        }
+    }
+
+    fn push_entry(&mut self, place: Place, entry: Entry) {
+        match entry {
+            Entry::Group { directory, extension } => {
+                self.ahead.push_back(Ahead::Ready(Item::Group { place, directory, extension }));
+            }
+            Entry::Source(source) => self.push_source(place, source, 0),
+        }
+    }
+
+    fn push_source(&mut self, place: Place, source: Source, from: u64) {
+        self.ahead.push_back(Ahead::Ready(Item::Source(place, source.clone())));
+        self.remaining = Some(Remaining { source, from });
+    }
+
+    /// The next thing in order; `None` at the end of the shard.
+    pub(crate) async fn next(&mut self) -> Result<Option<Item>, Error> {
+        loop {
+            self.read_ahead();
+            match self.ahead.pop_front() {
+                Some(Ahead::Ready(item)) => return Ok(Some(item)),
+                Some(Ahead::Reading(handle, permit)) => {
+                    self.reading -= 1;
+                    let key = self.remaining.as_ref().map_or("", |r| &r.source.key);
+                    let bytes = handle.await.unwrap_or_else(|panic| Err(task_failed(key, &panic.to_string())));
+                    return Ok(Some(Item::Chunk(bytes, Room(permit))));
+                }
+                None if self.entries.is_empty() && self.remaining.is_none() => {
+                    if !self.take_segment().await? {
+                        return Ok(None);
+                    }
+                }
+                // Nothing is ahead, so all room is free, and the next pass starts a read.
+                None => {}
+            }
+        }
+    }
+
+    /// Starts as many reads as there is room for, in order.
+    fn read_ahead(&mut self) {
+        while self.reading < self.window.reads {
+            if let Some(Remaining { source, from }) = self.remaining.take() {
+                if from >= source.size {
+                    self.ahead.push_back(Ahead::Ready(Item::SourceEnd));
+                    continue;
+                }
+                let to = source.size.min(from + self.window.read_bytes);
+                let units = (to - from).div_ceil(UNIT) as u32;
+                let Ok(permit) = Arc::clone(&self.room).try_acquire_many_owned(units) else {
+                    self.remaining = Some(Remaining { source, from });
+                    return;
+                };
+                let (store, key, etag) = (Arc::clone(&self.store), source.key.clone(), source.etag.clone());
+                let read = tokio::spawn(async move { store.read(&key, from..to, &etag).await });
+                self.ahead.push_back(Ahead::Reading(AbortOnDropHandle::new(read), permit));
+                self.reading += 1;
+                self.remaining = Some(Remaining { source, from: to });
+                continue;
+            }
+            let Some((place, entry)) = self.entries.pop_front() else { return };
+            self.push_entry(place, entry);
+        }
+    }
+
+    /// Takes the next segment over and starts to load the one after it.
+    async fn take_segment(&mut self) -> Result<bool, Error> {
+        if self.loading.is_none() {
+            self.load_next();
+        }
+        let Some(loading) = self.loading.take() else { return Ok(false) };
+        let segment = loading.await.map_err(|panic| Error::Ledger {
+            name: self.location.clone(),
+            problem: format!("a segment cannot be read: {panic}"),
+        })??;
+        let number = self.next_segment;
+        let places = (0..).map(|entry| Place { segment: number, entry });
+        self.entries = places.zip(segment.entries).collect();
+        self.next_segment += 1;
+        self.load_next();
+        Ok(true)
+    }
+
+    fn load_next(&mut self) {
+        let Some(next) = self.segments.pop_front() else { return };
+        let (ledger, location) = (self.ledger.clone(), self.location.clone());
+        let load = async move { ledger.segment(&location, next.number, &next.sha256).await };
+        self.loading = Some(AbortOnDropHandle::new(tokio::spawn(load)));
+    }
+}
+
+fn task_failed(key: &str, detail: &str) -> store::Error {
+    store::Error {
+        operation: "GetObject",
+        target: key.to_owned(),
+        kind: store::ErrorKind::BadAnswer,
+        detail: detail.to_owned(),
+    }
+}

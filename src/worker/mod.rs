@@ -1,0 +1,162 @@
+//! One worker: claim the shard, read the job, do the duty that its status shows open, until none is.
+//!
+//! Never decides about retries: it ends with a code that says what happened, and the controller decides.
+
+mod api;
+mod fence;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+pub use api::{ApiError, JobApi};
+pub use fence::{Identity, ShardFence};
+
+use crate::api::{CompactionJob, CompactionJobSpec, Duty, InvalidSpec, Limits, SourceDisposition, exit};
+use crate::disposition::Disposition;
+use crate::engine::{
+    self, Context, Ended, Error, FenceError, Finished, Ledger, PlanInput, ShardInput, Window, Wish, Writer,
+};
+use crate::plan;
+use crate::store::Store;
+
+/// What a worker is started with.
+pub struct Start {
+    pub identity: Identity,
+    pub api: Arc<dyn JobApi>,
+    pub store: Arc<dyn Store>,
+    /// Names the cluster in the ledger's path.
+    pub cluster: String,
+    /// Bytes in memory at one time.
+    pub window_bytes: u64,
+    /// The most that one read asks for. Bytes.
+    pub read_bytes: u64,
+    pub stop: CancellationToken,
+    /// Seconds since the epoch, asked for when a plan is made.
+    pub now: fn() -> i64,
+    /// The sizes of a spec: [`Limits::of`], but for tests with small ones.
+    pub limits: fn(&CompactionJobSpec) -> Result<Limits, InvalidSpec>,
+}
+
+/// How a worker ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct End {
+    /// One of [`exit`].
+    pub code: i32,
+    pub reason: String,
+    pub message: String,
+}
+
+/// Runs a worker to its end.
+pub async fn run(start: Start) -> End {
+    match work(&start).await {
+        Ok(()) => End { code: exit::DONE, reason: "Done".to_owned(), message: String::new() },
+        Err(error) => {
+            let code = match (&error, error.disposition()) {
+                (Error::Fence(FenceError::Fenced(_)), _) => exit::FENCED,
+                (Error::Deadline(_), _) => exit::DEADLINE,
+                (_, Disposition::Retry) => exit::RETRY,
+                (_, Disposition::Wait) => exit::STORAGE,
+                (_, Disposition::GiveUp) => exit::GIVE_UP,
+            };
+            End { code, reason: error.reason().to_owned(), message: error.to_string() }
+        }
+    }
+}
+
+async fn work(start: &Start) -> Result<(), Error> {
+    let (fence, mut job) = ShardFence::claim(Arc::clone(&start.api), start.identity.clone()).await?;
+    let fence = Arc::new(fence);
+    let Identity { job_uid, shard, epoch, holder } = start.identity.clone();
+    let writer = Writer { shard: shard as usize, epoch, holder };
+    let ledger = Ledger::new(Arc::clone(&start.store), &job.spec.state_prefix, &start.cluster, &job_uid, writer);
+    let window = Window {
+        bytes: start.window_bytes,
+        uploads: job.spec.upload.concurrency as usize,
+        reads: job.spec.read.concurrency as usize,
+        read_bytes: start.read_bytes,
+    };
+    let context = Context {
+        store: Arc::clone(&start.store),
+        ledger,
+        fence: fence.clone(),
+        window,
+        stop: start.stop.clone(),
+    };
+    while let Some(duty) = job.duty(shard).filter(|_| !start.stop.is_cancelled()) {
+        tracing::info!(shard, epoch, ?duty, "duty begins");
+        let done = do_duty(&context, start, &job, duty).await?;
+        // Disposing needs the controller's leave, for the grace period is measured by its clock.
+        if !done || matches!(duty, Duty::Publish | Duty::Dispose) {
+            break;
+        }
+        job = fence.job().await?;
+    }
+    Ok(())
+}
+
+/// Returns whether the duty is done; false when the worker was asked to stop.
+async fn do_duty(context: &Context, start: &Start, job: &CompactionJob, duty: Duty) -> Result<bool, Error> {
+    match duty {
+        Duty::Plan => plan_duty(context, start, job).await.map(|()| true),
+        Duty::Batches => batches_duty(context, start, job).await,
+        Duty::Publish => {
+            let (plan, sha256, location) = load_plan(context, job).await?;
+            engine::publish(context, &finished(job, &plan, &sha256, &location)).await.map(|()| true)
+        }
+        Duty::Dispose => dispose_duty(context, job).await.map(|()| true),
+    }
+}
+
+async fn plan_duty(context: &Context, start: &Start, job: &CompactionJob) -> Result<(), Error> {
+    let limits = (start.limits)(&job.spec)?;
+    let input = PlanInput { job, limits, now: (start.now)() };
+    let planned = engine::make_plan(context, &input).await?;
+    Ok(context.fence.set_plan(planned.status, planned.total_batches).await?)
+}
+
+async fn batches_duty(context: &Context, start: &Start, job: &CompactionJob) -> Result<bool, Error> {
+    let (plan, plan_sha256, plan_location) = load_plan(context, job).await?;
+    let shard = start.identity.shard;
+    let status = job.status.as_ref().and_then(|status| status.shards.iter().find(|s| s.index == shard));
+    let input = ShardInput {
+        plan: Arc::new(plan),
+        plan_sha256,
+        plan_location,
+        checkpoint: status.map(|shard| shard.checkpoint.clone()).unwrap_or_default(),
+        deadline: Duration::from_secs(job.spec.batch.upload_deadline_seconds as u64),
+        max_attempts: job.spec.batch.max_attempts,
+    };
+    Ok(engine::run_batches(context, &input).await? == Ended::Done)
+}
+
+async fn dispose_duty(context: &Context, job: &CompactionJob) -> Result<(), Error> {
+    let mut progress = job.status.as_ref().and_then(|status| status.dispose.clone()).unwrap_or_default();
+    if !progress.sources_done {
+        let (plan, sha256, location) = load_plan(context, job).await?;
+        let wish = Wish {
+            delete: job.spec.source_disposition == SourceDisposition::Delete,
+            unconditionally: job.spec.allow_unconditional_delete,
+        };
+        progress = engine::dispose(context, &finished(job, &plan, &sha256, &location), wish, progress).await?;
+    }
+    engine::clean_up(context).await?;
+    progress.finished = true;
+    Ok(context.fence.set_dispose(progress).await?)
+}
+
+async fn load_plan(context: &Context, job: &CompactionJob) -> Result<(plan::Plan, String, String), Error> {
+    let status = job.status.as_ref().and_then(|status| status.plan.clone()).unwrap_or_default();
+    let plan = context.ledger.plan(&status.location, &status.sha256).await?;
+    if plan.version != plan::VERSION {
+        let problem = format!("version {} is not known to this worker", plan.version);
+        return Err(Error::Ledger { name: status.location, problem });
+    }
+    Ok((plan, status.sha256, status.location))
+}
+
+fn finished<'a>(job: &CompactionJob, plan: &'a plan::Plan, sha256: &'a str, location: &'a str) -> Finished<'a> {
+    let shards = job.status.as_ref().map_or(&[][..], |status| &status.shards);
+    Finished { plan, sha256, location, checkpoints: shards.iter().map(|s| s.checkpoint.clone()).collect() }
+}

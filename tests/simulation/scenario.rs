@@ -1,0 +1,170 @@
+//! What one seed stands for: sources, settings, and how much goes wrong.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+
+use compaction_operator::api::{CompactionJob, CompactionJobSpec, InvalidSpec, Limits};
+use serde_json::json;
+
+use crate::store::Habits;
+
+pub const SOURCE: &str = "in/";
+pub const OUTPUT: &str = "out/";
+pub const STATE: &str = "state/";
+
+pub struct Scenario {
+    pub job: CompactionJob,
+    pub sources: BTreeMap<String, Vec<u8>>,
+    /// Records of each group in order, of the sources that are good.
+    pub records: BTreeMap<String, Vec<String>>,
+    pub habits: Habits,
+    /// Faults before everything becomes calm.
+    pub faults: u32,
+}
+
+/// Sizes in single bytes instead of megabytes.
+pub fn tiny(spec: &CompactionJobSpec) -> Result<Limits, InvalidSpec> {
+    let bytes = |quantity: &compaction_operator::api::Quantity| quantity.bytes().unwrap();
+    Ok(Limits {
+        part: bytes(&spec.upload.part_size),
+        batch: bytes(&spec.batch.size),
+        target: bytes(&spec.output.target_object_size),
+        max_source: bytes(&spec.source.max_object_size),
+        cut: 48,
+        max_record: 4096,
+    })
+}
+
+pub fn job(rng: &mut fastrand::Rng, uid: &str) -> CompactionJob {
+    let part = *rng.choice(&[64_u64, 100, 250]).unwrap();
+    let compression = *rng.choice(&["Auto", "Auto", "None", "Gzip", "Zstd"]).unwrap();
+    serde_json::from_value(json!({
+        "apiVersion": "compaction.dev/v1alpha1",
+        "kind": "CompactionJob",
+        "metadata": {"name": "job", "namespace": "sim", "uid": uid, "generation": 1},
+        "spec": {
+            "storage": {"s3": {"bucket": "bucket"}},
+            "source": {
+                "prefix": SOURCE,
+                "minObjectAgeSeconds": 0,
+                "minSourcesPerGroup": rng.i32(1..4),
+                "onBadSource": "Skip",
+                "onMissingSource": "Skip",
+            },
+            "output": {
+                "prefix": OUTPUT,
+                "targetObjectSize": rng.u64(60..900),
+                "compression": compression,
+                "groupBy": if rng.u32(..4) == 0 { "All" } else { "Directory" },
+            },
+            "statePrefix": STATE,
+            "batch": {
+                "size": rng.u64(20..600),
+                "uploadDeadlineSeconds": rng.i64(2..8),
+                "maxAttempts": 100,
+                "backoffPeriodSeconds": 1,
+                "maxBackoffPeriodSeconds": 4,
+            },
+            "upload": {"partSize": part, "concurrency": rng.i32(1..4)},
+            "read": {"concurrency": rng.i32(1..6)},
+            "sourceDisposition": if rng.u32(..4) == 0 { "Delete" } else { "Retain" },
+            "allowUnconditionalDelete": true,
+            "sourceRetentionSeconds": rng.i64(0..20),
+            "parallelism": rng.i32(1..4),
+            "backoffLimit": 100,
+        },
+        "status": {"observedGeneration": -1},
+    }))
+    .unwrap()
+}
+
+impl Scenario {
+    pub fn new(seed: u64) -> Self {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let job = job(&mut rng, &format!("uid-{seed}"));
+        let random_etags = rng.bool();
+        let habits = Habits {
+            random_etags,
+            conditional: rng.bool(),
+            lists_uploads: rng.bool(),
+            errors: rng.u32(0..12),
+            lost_answers: rng.u32(0..12),
+            min_part: job.spec.upload.part_size.bytes().unwrap(),
+        };
+        let faults = rng.u32(0..40);
+        let mut scenario =
+            Self { job, sources: BTreeMap::new(), records: BTreeMap::new(), habits, faults };
+        let count = rng.usize(0..40);
+        scenario.add_sources(&mut rng, "a", count);
+        scenario
+    }
+
+    /// More sources, in directories some of which lie inside others.
+    pub fn add_sources(&mut self, rng: &mut fastrand::Rng, label: &str, count: usize) {
+        let directories = ["", "x/", "x/y/", "z/"];
+        let directories = &directories[..rng.usize(1..=directories.len())];
+        let compressions = if rng.bool() { vec![rng.u32(..3)] } else { vec![0, 1, 2] };
+        for number in 0..count {
+            let directory = rng.choice(directories).unwrap();
+            let key = format!("{SOURCE}{directory}{label}{number:03}.json");
+            let lines = rng.usize(0..12);
+            let records: Vec<String> =
+                (0..lines).map(|line| format!("{label}{number}-{line}-{}", "v".repeat(rng.usize(0..30)))).collect();
+            let newline = rng.u32(..5) > 0;
+            let bad = rng.u32(..25) == 0;
+            self.sources.insert(key, encode(&records, newline, *rng.choice(&compressions).unwrap(), bad));
+        }
+    }
+
+    /// The records that must come out, by group, given which sources there are.
+    pub fn expect(&mut self, all: bool) {
+        let min = self.job.spec.source.min_sources_per_group as usize;
+        let mut groups: BTreeMap<String, Vec<&Vec<u8>>> = BTreeMap::new();
+        for (key, bytes) in &self.sources {
+            let name = key.strip_prefix(SOURCE).unwrap();
+            let directory = if all { "" } else { name.rfind('/').map_or("", |slash| &name[..=slash]) };
+            groups.entry(directory.to_owned()).or_default().push(bytes);
+        }
+        self.records = groups
+            .into_iter()
+            .filter(|(_, sources)| sources.len() >= min)
+            .map(|(group, sources)| (group, sources.into_iter().flat_map(|bytes| lines(bytes).unwrap_or_default()).collect()))
+            .filter(|(_, records): &(String, Vec<String>)| !records.is_empty())
+            .collect();
+    }
+}
+
+fn encode(records: &[String], newline: bool, compression: u32, bad: bool) -> Vec<u8> {
+    let mut raw = records.join("\n").into_bytes();
+    if newline && !raw.is_empty() {
+        raw.push(b'\n');
+    }
+    let mut bytes = match compression {
+        0 => raw,
+        1 => {
+            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            encoder.write_all(&raw).unwrap();
+            encoder.finish().unwrap()
+        }
+        _ => zstd::encode_all(&raw[..], 1).unwrap(),
+    };
+    if bad && compression > 0 {
+        bytes.truncate(bytes.len() - 3);
+    }
+    bytes
+}
+
+/// The records of an object whatever its compression; `None` when it is bad.
+pub fn lines(bytes: &[u8]) -> Option<Vec<String>> {
+    let raw = if bytes.starts_with(&[0x1f, 0x8b]) {
+        let mut raw = Vec::new();
+        std::io::Read::read_to_end(&mut flate2::read::MultiGzDecoder::new(bytes), &mut raw).ok()?;
+        raw
+    } else if bytes.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
+        zstd::decode_all(bytes).ok()?
+    } else {
+        bytes.to_vec()
+    };
+    let text = String::from_utf8(raw).unwrap();
+    Some(text.lines().map(ToOwned::to_owned).collect())
+}

@@ -1,0 +1,230 @@
+//! Runs a job in a world where things go wrong: workers are killed between any two requests or go on
+//! though nobody counts on them any more, answers are lost, views are stale, controllers restart.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use compaction_operator::controller::{Observed, WorkerEnd, WorkerState, WorkerView, decide};
+use compaction_operator::worker::{self, End, Identity, JobApi, Start};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+use crate::api::MemoryApi;
+use crate::scenario::tiny;
+use crate::store::MemoryStore;
+
+/// A job must end within this, or something hangs.
+const PATIENCE: Duration = Duration::from_secs(4 * 3600);
+
+pub struct World {
+    pub store: MemoryStore,
+    pub api: MemoryApi,
+    pub rng: fastrand::Rng,
+    pub faults: u32,
+    /// Workers that were started; the harness knows of all, the controller only of those it can see.
+    pub workers: Vec<Worker>,
+    began: Instant,
+    pub kills: u32,
+}
+
+pub struct Worker {
+    shard: i32,
+    epoch: i64,
+    seen: bool,
+    handle: JoinHandle<()>,
+    end: Arc<Mutex<Option<End>>>,
+    stop: CancellationToken,
+    killed: bool,
+}
+
+/// What the controller remembers between two looks.
+#[derive(Default)]
+struct Memory {
+    seen: BTreeMap<i32, ((i64, String, i64), Instant)>,
+}
+
+impl World {
+    pub fn new(store: MemoryStore, api: MemoryApi, seed: u64, faults: u32) -> Self {
+        let rng = fastrand::Rng::with_seed(seed);
+        Self { store, api, rng, faults, workers: Vec::new(), began: Instant::now(), kills: 0 }
+    }
+
+    fn now(&self) -> jiff::Timestamp {
+        let begin = jiff::Timestamp::from_second(1_800_000_000).unwrap();
+        begin + jiff::SignedDuration::try_from(self.began.elapsed()).unwrap()
+    }
+
+    /// Runs until the job is finished, or, with `until`, until that many faults have happened.
+    pub async fn run(&mut self, stop_early: bool) {
+        let mut memory = Memory::default();
+        while self.began.elapsed() < PATIENCE {
+            let job = self.api.job();
+            let status = job.status.clone().unwrap_or_default();
+            if status.completion_time.is_some() || (stop_early && self.faults == 0) {
+                return;
+            }
+            self.one_round(&mut memory).await;
+            self.disturb(&mut memory);
+            let pause = self.rng.u64(20..600);
+            sleep(Duration::from_millis(pause)).await;
+        }
+        panic!("the job hangs: {:#?}", self.api.job().status);
+    }
+
+    async fn one_round(&mut self, memory: &mut Memory) {
+        let behind = if self.faults > 0 && self.rng.u32(..4) == 0 { self.rng.usize(1..4) } else { 0 };
+        let job = self.api.stale(behind);
+        let unchanged = memory.unchanged(&job);
+        let workers: Vec<WorkerView> = self.workers.iter().filter(|w| w.seen).map(Worker::view).collect();
+        let observed = Observed { job: &job, workers: &workers, unchanged: &unchanged, now: self.now() };
+        let decision = decide(&observed).unwrap();
+        if !decision.patch.0.is_empty() && self.api.patch_status(&decision.patch).await.is_err() {
+            return;
+        }
+        for (shard, epoch) in decision.stop {
+            for worker in self.workers.iter_mut().filter(|w| w.shard == shard && w.epoch == epoch) {
+                if self.rng.bool() { worker.stop.cancel() } else { worker.kill() }
+            }
+        }
+        for (shard, epoch) in decision.start {
+            // A controller may die between the patch and the start.
+            if self.faults > 0 && self.rng.u32(..12) == 0 {
+                self.faults -= 1;
+                *memory = Memory::default();
+                continue;
+            }
+            self.start(shard, epoch);
+        }
+    }
+
+    fn start(&mut self, shard: i32, epoch: i64) {
+        let holder = format!("h{}", self.workers.len());
+        let job_uid = self.api.job().metadata.uid.unwrap();
+        let stop = CancellationToken::new();
+        let end = Arc::new(Mutex::new(None));
+        let start = Start {
+            identity: Identity { job_uid, shard, epoch, holder },
+            api: Arc::new(self.api.clone()),
+            store: Arc::new(self.store.clone()),
+            cluster: "sim".to_owned(),
+            window_bytes: 80 << 20,
+            read_bytes: self.rng.u64(10..120),
+            stop: stop.clone(),
+            now: || 1_800_000_000,
+            limits: tiny,
+        };
+        let slot = Arc::clone(&end);
+        let handle = tokio::spawn(async move {
+            let ended = worker::run(start).await;
+            *slot.lock().unwrap() = Some(ended);
+        });
+        self.workers.push(Worker { shard, epoch, seen: true, handle, end, stop, killed: false });
+    }
+
+    fn disturb(&mut self, memory: &mut Memory) {
+        if self.faults == 0 {
+            self.store.calm();
+            self.api.calm();
+            return;
+        }
+        let running: Vec<usize> =
+            (0..self.workers.len()).filter(|i| self.workers[*i].seen && self.workers[*i].runs()).collect();
+        let victim = self.rng.choice(running);
+        self.faults -= 1;
+        match (self.rng.u32(..14), victim) {
+            (0..=4, Some(victim)) => {
+                self.kills += 1;
+                self.workers[victim].kill();
+            }
+            (5, Some(victim)) => self.workers[victim].stop.cancel(),
+            // Force-deleted: the controller sees it no more, but it goes on.
+            (6 | 7, Some(victim)) => self.workers[victim].seen = false,
+            (8, _) => self.store.set_away(true),
+            (9 | 10, _) => self.store.set_away(false),
+            (11, _) => self.api.set_away(self.rng.bool()),
+            (12, _) => *memory = Memory::default(),
+            (13, _) => self.swap_encoder(),
+            _ => {}
+        }
+    }
+
+    /// As if the open outputs had been begun by a worker of another version.
+    fn swap_encoder(&self) {
+        use sha2::{Digest, Sha256};
+        if self.workers.iter().any(Worker::runs) {
+            return;
+        }
+        let job = self.api.job();
+        let uid = job.metadata.uid.clone().unwrap();
+        for (index, shard) in job.status.unwrap_or_default().shards.iter().enumerate() {
+            let key = format!("{}sim/{uid}/{}", crate::scenario::STATE, shard.checkpoint.body);
+            let Some(stored) = self.store.objects().get(&key).cloned() else { continue };
+            let mut body: serde_json::Value = serde_json::from_slice(&stored.bytes).unwrap();
+            if body["open"].is_null() {
+                continue;
+            }
+            body["open"]["encoder"] = "gzip/0/older".into();
+            let bytes = serde_json::to_vec(&body).unwrap();
+            let sha256 = hex::encode(Sha256::digest(&bytes));
+            self.store.tamper(&key, bytes);
+            self.api.edit(|job| job["status"]["shards"][index]["checkpoint"]["sha256"] = sha256.clone().into());
+        }
+    }
+
+    /// Waits for the workers that nobody counts on any more.
+    pub async fn let_late_workers_end(&mut self) {
+        for worker in &mut self.workers {
+            let _ = (&mut worker.handle).await;
+        }
+    }
+}
+
+impl Worker {
+    /// The controller knew of it to the end, so that nothing it did came after the clean-up.
+    pub fn was_seen_to_end(&self) -> bool {
+        self.seen
+    }
+
+    fn runs(&self) -> bool {
+        !self.killed && self.end.lock().unwrap().is_none()
+    }
+
+    /// Between any two steps; what is on its way to the store may still arrive or not.
+    pub fn kill(&mut self) {
+        if self.runs() {
+            self.killed = true;
+            self.handle.abort();
+        }
+    }
+
+    fn view(&self) -> WorkerView {
+        let end = self.end.lock().unwrap().clone();
+        let state = match end {
+            Some(end) => WorkerState::Ended(WorkerEnd { code: Some(end.code), reason: end.reason, message: end.message }),
+            None if self.killed => WorkerState::Ended(WorkerEnd {
+                code: None,
+                reason: "Killed".to_owned(),
+                message: "killed".to_owned(),
+            }),
+            None => WorkerState::Running,
+        };
+        WorkerView { shard: self.shard, epoch: self.epoch, state }
+    }
+}
+
+impl Memory {
+    fn unchanged(&mut self, job: &compaction_operator::api::CompactionJob) -> BTreeMap<i32, Duration> {
+        let mut unchanged = BTreeMap::new();
+        for shard in &job.status.clone().unwrap_or_default().shards {
+            let state = (shard.epoch, shard.holder.clone(), shard.checkpoint.sequence);
+            let seen = self.seen.entry(shard.index).or_insert_with(|| (state.clone(), Instant::now()));
+            if seen.0 != state {
+                *seen = (state, Instant::now());
+            }
+            unchanged.insert(shard.index, seen.1.elapsed());
+        }
+        unchanged
+    }
+}
