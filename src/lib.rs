@@ -3,5 +3,6 @@
 //! Who imports whom: `api` ← `plan`, `format` ← `engine` → `store`; `worker` and `local` use `engine`;
 //! `controller` uses `api` and never `store` or `engine`.
 
+pub mod deadline;
 pub mod disposition;
 pub mod store;
