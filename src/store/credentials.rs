@@ -11,13 +11,18 @@ use std::time::{Duration, SystemTime};
 use aws_credential_types::provider::{error::CredentialsError, future};
 use aws_sdk_s3::config::{Credentials, ProvideCredentials, SharedCredentialsProvider};
 use tokio::sync::Mutex;
+use tokio::time::Instant;
 
-use super::ErrorKind;
 use super::s3::failure::{Failure, chain};
+use super::{ErrorKind, Result};
 use crate::deadline::within;
 
 /// Temporary keys are replaced this long before they expire.
 const AHEAD_OF_EXPIRY: Duration = Duration::from_mins(5);
+
+/// Between two lookups in a chain: whoever comes sooner gets what the last one found, be it an error.
+/// Otherwise everyone would queue for a source that is away.
+const PAUSE: Duration = Duration::from_secs(10);
 
 /// The names that a Secret's entries go by: ours, and the environment's.
 const ACCESS_KEY: [&str; 2] = ["accessKeyId", "AWS_ACCESS_KEY_ID"];
@@ -36,8 +41,14 @@ pub(super) enum Source {
 pub(super) struct Keys {
     source: Source,
     limit: Duration,
-    /// Held across a lookup, so that many requests cause one.
-    held: Mutex<Option<Credentials>>,
+    /// Locked during a lookup, so that many requests cause one.
+    last: Mutex<Option<Lookup>>,
+}
+
+struct Lookup {
+    at: Instant,
+    /// Of an earlier lookup when this one failed and they are still good.
+    found: Result<Credentials, Failure>,
 }
 
 impl Keys {
@@ -45,52 +56,68 @@ impl Keys {
         Self {
             source,
             limit,
-            held: Mutex::new(None),
+            last: Mutex::new(None),
         }
     }
 
-    /// Keys that have not expired.
+    /// Keys that have not expired, as far as can be told.
     pub(super) async fn current(&self) -> Result<Credentials, Failure> {
-        let mut held = self.held.lock().await;
-        match &*held {
-            Some(keys) if !expires_within(keys, AHEAD_OF_EXPIRY) => Ok(keys.clone()),
-            Some(keys) => {
-                // A failed lookup is no failure yet while the old keys are good.
-                let keys = match self.look_up().await {
-                    Err(_) if !expires_within(keys, Duration::ZERO) => keys.clone(),
-                    outcome => outcome?,
-                };
-                Ok(held.insert(keys).clone())
+        let mut last = self.last.lock().await;
+        match &*last {
+            Some(Lookup { found: Ok(keys), .. }) if !expires_within(keys, AHEAD_OF_EXPIRY) => {
+                Ok(keys.clone())
             }
-            None => {
-                let keys = self.look_up().await?;
-                Ok(held.insert(keys).clone())
-            }
+            Some(lookup) if !self.is_due(lookup) => lookup.found.clone(),
+            _ => self.look_up(&mut last).await,
         }
     }
 
     /// After the store refused `refused`: whether there are others now.
     pub(super) async fn renew(&self, refused: &Credentials) -> bool {
-        let mut held = self.held.lock().await;
-        if held.as_ref().is_some_and(|keys| keys != refused) {
-            return true;
-        }
-        match self.look_up().await {
-            Ok(keys) if keys != *refused => {
-                *held = Some(keys);
-                true
-            }
-            _ => false,
+        let mut last = self.last.lock().await;
+        let others = |found: &Result<Credentials, Failure>| found.as_ref().is_ok_and(|keys| keys != refused);
+        match &*last {
+            Some(lookup) if others(&lookup.found) => true,
+            Some(lookup) if !self.is_due(lookup) => false,
+            _ => others(&self.look_up(&mut last).await),
         }
     }
 
-    async fn look_up(&self) -> Result<Credentials, Failure> {
+    fn is_due(&self, lookup: &Lookup) -> bool {
+        match self.source {
+            Source::Directory(_) => true,
+            Source::Chain(_) => lookup.at.elapsed() >= PAUSE,
+        }
+    }
+
+    async fn look_up(&self, last: &mut Option<Lookup>) -> Result<Credentials, Failure> {
+        let found = match (self.ask().await, last.take()) {
+            (Err(failure), Some(Lookup { found: Ok(keys), .. }))
+                if !expires_within(&keys, Duration::ZERO) =>
+            {
+                tracing::warn!(
+                    detail = failure.detail,
+                    "no new keys; the old ones serve until they expire"
+                );
+                Ok(keys)
+            }
+            (found, _) => found,
+        };
+        last.insert(Lookup {
+            at: Instant::now(),
+            found,
+        })
+        .found
+        .clone()
+    }
+
+    async fn ask(&self) -> Result<Credentials, Failure> {
         match &self.source {
             Source::Directory(directory) => read_directory(directory).await,
-            Source::Chain(chain) => within(self.limit, chain.provide_credentials())
+            Source::Chain(provider) => within(self.limit, provider.provide_credentials())
                 .await
-                .map_err(|elapsed| Failure::new(ErrorKind::CredentialsMissing, elapsed.to_string()))?
-                .map_err(|error| chain_failure(&error)),
+                .map_err(|elapsed| missing(elapsed.to_string()))?
+                .map_err(|error| missing(chain(&error))),
         }
     }
 }
@@ -127,18 +154,11 @@ fn expires_within(keys: &Credentials, time: Duration) -> bool {
         .is_some_and(|expiry| expiry <= SystemTime::now() + time)
 }
 
-fn chain_failure(error: &CredentialsError) -> Failure {
-    let kind = match error {
-        CredentialsError::CredentialsNotLoaded(_)
-        | CredentialsError::InvalidConfiguration(_)
-        | CredentialsError::ProviderTimedOut(_) => ErrorKind::CredentialsMissing,
-        _ => ErrorKind::CredentialsInvalid,
-    };
-    Failure::new(kind, chain(error))
+fn missing(detail: String) -> Failure {
+    Failure::new(ErrorKind::CredentialsMissing, detail)
 }
 
 async fn read_directory(directory: &Path) -> Result<Credentials, Failure> {
-    let missing = |detail: String| Failure::new(ErrorKind::CredentialsMissing, detail);
     let entry = async |names: [&str; 2]| {
         for name in names {
             let path = directory.join(name);
@@ -168,6 +188,8 @@ async fn read_directory(directory: &Path) -> Result<Credentials, Failure> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
 
     fn directory(entries: &[(&str, &str)]) -> tempfile::TempDir {
@@ -240,18 +262,22 @@ mod tests {
         assert!(keys.renew(&old).await, "another request has renewed them already");
     }
 
+    /// Gives keys that expire soon, and none at all at odd turns.
     #[derive(Debug)]
-    struct Expiring(std::sync::atomic::AtomicUsize, Duration);
+    struct Moody {
+        turn: Arc<AtomicUsize>,
+        lifetime: Duration,
+    }
 
-    impl ProvideCredentials for Expiring {
+    impl ProvideCredentials for Moody {
         fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
         where
             Self: 'a,
         {
-            let turn = self.0.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
-            let expiry = Some(SystemTime::now() + self.1);
-            future::ProvideCredentials::ready(match turn {
-                0 | 2 => Ok(Credentials::new(
+            let turn = self.turn.fetch_add(1, Ordering::SeqCst);
+            let expiry = Some(SystemTime::now() + self.lifetime);
+            future::ProvideCredentials::ready(match turn % 2 {
+                0 => Ok(Credentials::new(
                     format!("turn {turn}"),
                     "key",
                     None,
@@ -263,18 +289,52 @@ mod tests {
         }
     }
 
-    #[tokio::test]
+    fn moody(first: usize, lifetime: Duration) -> (Keys, Arc<AtomicUsize>) {
+        let turn = Arc::new(AtomicUsize::new(first));
+        let provider = Moody {
+            turn: Arc::clone(&turn),
+            lifetime,
+        };
+        (
+            Keys::new(
+                Source::Chain(SharedCredentialsProvider::new(provider)),
+                Duration::from_secs(1),
+            ),
+            turn,
+        )
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn keys_near_their_expiry_are_replaced_but_serve_until_others_are_found() {
-        let provider = Expiring(0.into(), AHEAD_OF_EXPIRY / 2);
-        let source = Source::Chain(SharedCredentialsProvider::new(provider));
-        let keys = Keys::new(source, Duration::from_secs(1));
-        assert_eq!(keys.current().await.unwrap().access_key_id(), "turn 0");
+        let (keys, turn) = moody(0, AHEAD_OF_EXPIRY / 2);
+        for (expected, turns) in [("turn 0", 1), ("turn 0", 2), ("turn 2", 3)] {
+            assert_eq!(keys.current().await.unwrap().access_key_id(), expected);
+            assert_eq!(keys.current().await.unwrap().access_key_id(), expected);
+            assert_eq!(turn.load(Ordering::SeqCst), turns, "asked once a pause");
+            tokio::time::advance(PAUSE).await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_source_that_is_away_is_asked_once_a_pause_and_not_by_everyone() {
+        let (keys, turn) = moody(1, Duration::ZERO);
+        for _ in 0..9 {
+            assert_eq!(
+                keys.current().await.unwrap_err().kind,
+                ErrorKind::CredentialsMissing
+            );
+        }
+        assert_eq!(turn.load(Ordering::SeqCst), 2);
+        tokio::time::advance(PAUSE).await;
+        let refused = keys.current().await.unwrap();
+        assert!(!keys.renew(&refused).await && !keys.renew(&refused).await);
+        assert_eq!(turn.load(Ordering::SeqCst), 3);
+        tokio::time::advance(PAUSE * 2).await;
         assert_eq!(
-            keys.current().await.unwrap().access_key_id(),
-            "turn 0",
-            "the source was away"
+            keys.current().await.unwrap_err().kind,
+            ErrorKind::CredentialsMissing,
+            "these have expired"
         );
-        assert_eq!(keys.current().await.unwrap().access_key_id(), "turn 2");
     }
 
     #[tokio::test(start_paused = true)]

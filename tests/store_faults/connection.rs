@@ -168,7 +168,7 @@ async fn what_does_not_speak_s3_is_told_apart_from_a_missing_object() {
     })
     .await;
     let store = server.store().await;
-    for key in ["garbage", "page", "empty"] {
+    for key in ["garbage", "page", "empty", "portal"] {
         assert_eq!(kind(store.get(key, 100).await), ErrorKind::NotS3, "{key}");
         assert_eq!(kind(store.read(key, 0..1, ETAG).await), ErrorKind::NotS3, "{key}");
     }

@@ -126,9 +126,9 @@ impl Server {
     /// Settings that do not wait long for a server that is silent.
     pub(crate) fn impatient(&self) -> Settings {
         let mut settings = self.settings();
-        settings.deadlines.first_byte = Duration::from_millis(400);
+        settings.deadlines.first_byte = Duration::from_millis(300);
         settings.deadlines.stall = Duration::from_millis(400);
-        settings.deadlines.complete = Duration::from_millis(400);
+        settings.deadlines.complete = Duration::from_millis(500);
         settings
     }
 

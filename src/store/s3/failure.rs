@@ -130,31 +130,30 @@ fn unread(raw: &HttpResponse, error: &(dyn StdError + 'static)) -> Failure {
 }
 
 /// An answer that says no.
-fn answered<E: ProvideErrorMetadata + StdError>(raw: &HttpResponse, error: &E) -> Failure {
+fn answered<E: ProvideErrorMetadata>(raw: &HttpResponse, error: &E) -> Failure {
     let header = |name| raw.headers().get(name);
+    let body = raw.body().bytes().unwrap_or_default();
     let answer = Answer {
         status: raw.status().as_u16(),
         // The SDK makes up a code for an empty 404.
-        code: error.code().filter(|_| !empty(raw)),
+        code: error.code().filter(|_| !body.is_empty()),
         message: error.message(),
         region: header("x-amz-bucket-region"),
         request: header("x-amz-request-id"),
-        empty: empty(raw),
+        empty: body.is_empty(),
     };
     let kind = answer.kind();
-    let detail = match answer.code {
-        Some(_) => answer.detail(kind),
-        None => format!("{}: {}", answer.detail(kind), chain(error)),
-    };
+    let mut detail = answer.detail(kind);
+    if answer.code.is_none() && !body.is_empty() {
+        let text = String::from_utf8_lossy(body);
+        let words: Vec<_> = text.split_whitespace().collect();
+        detail = format!("{detail}: {}", words.join(" "));
+    }
     Failure {
         kind,
         detail: shortened(&detail),
         untouched: answer.untouched(kind),
     }
-}
-
-fn empty(raw: &HttpResponse) -> bool {
-    raw.body().bytes().is_none_or(<[u8]>::is_empty)
 }
 
 /// What an error answer consists of.

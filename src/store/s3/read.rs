@@ -43,10 +43,8 @@ impl S3 {
         let attempt = || async {
             let request = self.client.get_object().bucket(&self.bucket).key(key);
             let answer = within(self.deadlines.first_byte, Box::pin(request.send())).await??;
-            let len = match answer.content_length {
-                Some(len) => Some(length(Some(len))?),
-                None => None,
-            };
+            etag(answer.e_tag)?;
+            let len = announced(answer.content_length)?;
             if len.is_some_and(|len| len > limit) {
                 return Err(too_large(limit));
             }
@@ -143,12 +141,16 @@ fn check_range(answer: &GetObjectOutput, range: &Range<u64>, pinned: &str) -> Re
             format!("answered with {sent}"),
         ));
     }
-    match answer.content_length {
-        Some(len) if length(Some(len))? != range.end - range.start => {
-            Err(short(length(Some(len))?, range.end - range.start))
-        }
+    let expected = range.end - range.start;
+    match announced(answer.content_length)? {
+        Some(len) if len != expected => Err(short(len, expected)),
         _ => Ok(()),
     }
+}
+
+/// The length of a body, when it is told beforehand.
+fn announced(len: Option<i64>) -> Result<Option<u64>, Failure> {
+    len.map(|len| length(Some(len))).transpose()
 }
 
 /// Every S3 store sends one; what does not is something else.
