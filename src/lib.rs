@@ -5,6 +5,7 @@
 
 pub mod api;
 pub mod controller;
+pub mod deadline;
 pub mod disposition;
 pub mod engine;
 pub mod format;

@@ -53,7 +53,9 @@ fn walk(schema: &Value, value: &Value, path: &str, problems: &mut Vec<String>) {
                 refuse(format!("longer than {maximum} characters"));
             }
             let pattern = schema.get("pattern").and_then(Value::as_str);
-            if let Some(pattern) = pattern.filter(|p| !regex_lite::Regex::new(p).is_ok_and(|r| r.is_match(text))) {
+            if let Some(pattern) =
+                pattern.filter(|p| !regex_lite::Regex::new(p).is_ok_and(|r| r.is_match(text)))
+            {
                 refuse(format!("{text:?} does not match {pattern}"));
             }
         }
@@ -67,7 +69,12 @@ fn walk(schema: &Value, value: &Value, path: &str, problems: &mut Vec<String>) {
         }
         Value::Object(fields) => {
             for (name, field) in fields {
-                walk(&schema["properties"][name], field, &format!("{path}.{name}"), problems);
+                walk(
+                    &schema["properties"][name],
+                    field,
+                    &format!("{path}.{name}"),
+                    problems,
+                );
             }
         }
         Value::Null | Value::Bool(_) => {}

@@ -316,7 +316,10 @@ pub struct Upload {
 
 impl Default for Upload {
     fn default() -> Self {
-        Self { part_size: Quantity::new("8Mi"), concurrency: 4 }
+        Self {
+            part_size: Quantity::new("8Mi"),
+            concurrency: 4,
+        }
     }
 }
 

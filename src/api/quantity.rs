@@ -35,8 +35,13 @@ impl Quantity {
             .iter()
             .find_map(|(suffix, factor)| Some((self.0.strip_suffix(suffix)?, *factor)))
             .unwrap_or((&self.0, 1));
-        let number: u64 = digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse().ok())??;
-        number.checked_mul(factor).filter(|bytes| i64::try_from(*bytes).is_ok())
+        let number: u64 = digits
+            .bytes()
+            .all(|b| b.is_ascii_digit())
+            .then(|| digits.parse().ok())??;
+        number
+            .checked_mul(factor)
+            .filter(|bytes| i64::try_from(*bytes).is_ok())
     }
 }
 
@@ -88,14 +93,30 @@ mod tests {
         assert_eq!(bytes("8Mi"), Some(8 << 20));
         assert_eq!(bytes("5M"), Some(5_000_000));
         assert_eq!(bytes("17"), Some(17));
-        for bad in ["", "Mi", "-1", "+1", "1.5Gi", "1e3", "8 Mi", "8MiB", "99999999999Ti"] {
+        for bad in [
+            "",
+            "Mi",
+            "-1",
+            "+1",
+            "1.5Gi",
+            "1e3",
+            "8 Mi",
+            "8MiB",
+            "99999999999Ti",
+        ] {
             assert_eq!(bytes(bad), None, "{bad}");
         }
     }
 
     #[test]
     fn numbers_and_strings_are_both_read() {
-        assert_eq!(serde_json::from_str::<Quantity>("1024").unwrap().bytes(), Some(1024));
-        assert_eq!(serde_json::from_str::<Quantity>("\"1Ki\"").unwrap().bytes(), Some(1024));
+        assert_eq!(
+            serde_json::from_str::<Quantity>("1024").unwrap().bytes(),
+            Some(1024)
+        );
+        assert_eq!(
+            serde_json::from_str::<Quantity>("\"1Ki\"").unwrap().bytes(),
+            Some(1024)
+        );
     }
 }

@@ -232,7 +232,9 @@ impl CompactionJob {
     /// Only a worker that holds the shard's epoch may do it.
     pub fn duty(&self, shard: i32) -> Option<Duty> {
         let plan = self.status.as_ref().and_then(|status| status.plan.as_ref());
-        let (Some(status), Some(plan)) = (&self.status, plan) else { return (shard == 0).then_some(Duty::Plan) };
+        let (Some(status), Some(plan)) = (&self.status, plan) else {
+            return (shard == 0).then_some(Duty::Plan);
+        };
         if self.spec.mode == Mode::PlanOnly || plan.source_objects == 0 {
             return None;
         }

@@ -46,7 +46,10 @@ impl Limits {
         if !(MIN_PART_BYTES..=MAX_PART_BYTES).contains(&limits.part) {
             return Err(InvalidSpec {
                 field: "upload.partSize",
-                problem: format!("{} is not between 5Mi and 5Gi, which S3 demands of parts", spec.upload.part_size),
+                problem: format!(
+                    "{} is not between 5Mi and 5Gi, which S3 demands of parts",
+                    spec.upload.part_size
+                ),
             });
         }
         Ok(limits)
@@ -69,7 +72,13 @@ impl CompactionJob {
             Some(old) => self.validate_cel_update(old),
             None => self.validate_cel(),
         };
-        problems.extend(rules.err().into_iter().flat_map(|errors| errors.into_vec()).map(|e| e.to_string()));
+        problems.extend(
+            rules
+                .err()
+                .into_iter()
+                .flat_map(|errors| errors.into_vec())
+                .map(|e| e.to_string()),
+        );
         match Limits::of(&self.spec) {
             Ok(limits) if problems.is_empty() => Ok(limits),
             Ok(_) => Err(problems),

@@ -12,8 +12,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::patch::difference;
 use crate::api::{
-    CompactionJob, CompactionJobStatus, DisposeStatus, Duty, Failure, Mode, Progress, Reason, ShardStatus, condition,
-    conditions, exit, set_condition,
+    CompactionJob, CompactionJobStatus, DisposeStatus, Duty, Failure, Mode, Progress, Reason, ShardStatus,
+    condition, conditions, exit, set_condition,
 };
 
 /// How much longer than a batch's deadline its worker is waited for.
@@ -78,8 +78,19 @@ pub fn decide(observed: &Observed<'_>) -> Result<Decision, serde_json::Error> {
         wake: None,
     };
     deciding.decide();
-    let Deciding { next, stop, start, wake, .. } = deciding;
-    Ok(Decision { patch: difference(job, &next)?, stop, start, wake })
+    let Deciding {
+        next,
+        stop,
+        start,
+        wake,
+        ..
+    } = deciding;
+    Ok(Decision {
+        patch: difference(job, &next)?,
+        stop,
+        start,
+        wake,
+    })
 }
 
 struct Deciding<'a> {
@@ -156,7 +167,12 @@ impl Deciding<'_> {
     }
 
     fn stop_all(&mut self) {
-        for worker in self.observed.workers.iter().filter(|worker| worker.state == WorkerState::Running) {
+        for worker in self
+            .observed
+            .workers
+            .iter()
+            .filter(|worker| worker.state == WorkerState::Running)
+        {
             self.stop.push((worker.shard, worker.epoch));
         }
         self.stop.sort_unstable();
@@ -166,7 +182,12 @@ impl Deciding<'_> {
 
     /// A worker of an epoch that is over is fenced, and only costs resources.
     fn stop_late_epochs(&mut self) {
-        for worker in self.observed.workers.iter().filter(|worker| worker.state == WorkerState::Running) {
+        for worker in self
+            .observed
+            .workers
+            .iter()
+            .filter(|worker| worker.state == WorkerState::Running)
+        {
             let current = self.next.shards.iter().find(|shard| shard.index == worker.shard);
             if current.is_none_or(|shard| shard.epoch > worker.epoch) {
                 self.stop.push((worker.shard, worker.epoch));
@@ -190,7 +211,11 @@ impl Deciding<'_> {
                 self.wake_at(due);
             }
         }
-        let nothing = self.next.plan.as_ref().is_some_and(|plan| plan.source_objects == 0);
+        let nothing = self
+            .next
+            .plan
+            .as_ref()
+            .is_some_and(|plan| plan.source_objects == 0);
         let finished = self.next.dispose.as_ref().is_some_and(|dispose| dispose.finished);
         if (nothing || finished) && self.next.completion_time.is_none() {
             self.next.completion_time = Some(Time(now));
@@ -214,8 +239,14 @@ impl Deciding<'_> {
         }
         let mut workers = self.observed.workers.iter();
         match workers.find(|worker| worker.shard == shard.index && worker.epoch == shard.epoch) {
-            Some(WorkerView { state: WorkerState::Running, .. }) => Current::Running,
-            Some(WorkerView { state: WorkerState::Ended(end), .. }) => Current::Ended(end),
+            Some(WorkerView {
+                state: WorkerState::Running,
+                ..
+            }) => Current::Running,
+            Some(WorkerView {
+                state: WorkerState::Ended(end),
+                ..
+            }) => Current::Ended(end),
             None => Current::Gone,
         }
     }
@@ -232,7 +263,8 @@ impl Deciding<'_> {
         };
         let duty = self.duty(shard.index);
         let progressed = shard.checkpoint.sequence > shard.start_sequence;
-        let done = end.as_ref().is_some_and(|end| end.code == Some(exit::DONE)) && (progressed || duty.is_none());
+        let done =
+            end.as_ref().is_some_and(|end| end.code == Some(exit::DONE)) && (progressed || duty.is_none());
         let accounted = shard.retry_time.is_some() || shard.epoch == 0 || done;
         if !accounted && (duty.is_some() || end.as_ref().is_some_and(|end| end.code == Some(exit::GIVE_UP))) {
             self.account(index, end.as_ref());
@@ -259,7 +291,12 @@ impl Deciding<'_> {
         let pointer = Duration::from_secs((shards / 4).max(1));
         let limit = Duration::from_secs(batch.upload_deadline_seconds as u64) + LATE + pointer;
         let shard = &self.next.shards[index];
-        let unchanged = self.observed.unchanged.get(&shard.index).copied().unwrap_or_default();
+        let unchanged = self
+            .observed
+            .unchanged
+            .get(&shard.index)
+            .copied()
+            .unwrap_or_default();
         if unchanged < limit {
             let wait = limit - unchanged;
             self.wake = Some(self.wake.map_or(wait, |wake| wake.min(wait)));
@@ -267,7 +304,11 @@ impl Deciding<'_> {
         }
         let (shard, epoch) = (shard.index, shard.epoch);
         let message = format!("no new checkpoint for {} s", unchanged.as_secs());
-        let end = WorkerEnd { code: None, reason: "Stuck".to_owned(), message };
+        let end = WorkerEnd {
+            code: None,
+            reason: "Stuck".to_owned(),
+            message,
+        };
         self.account(index, Some(&end));
         if self.failed() {
             return;
@@ -292,10 +333,17 @@ impl Deciding<'_> {
             Some(Some(exit::DEADLINE)) => {}
             Some(_) => shard.lost += 1,
         }
-        let (lost, attempts, sequence, batch) =
-            (shard.lost, shard.checkpoint.attempts, shard.checkpoint.sequence, shard.checkpoint.batch);
+        let (lost, attempts, sequence, batch) = (
+            shard.lost,
+            shard.checkpoint.attempts,
+            shard.checkpoint.sequence,
+            shard.checkpoint.batch,
+        );
         let exponent = (lost + shard.waits + attempts).max(1) - 1;
-        let backoff = spec.batch.backoff_period_seconds.saturating_mul(1_i64 << exponent.min(20));
+        let backoff = spec
+            .batch
+            .backoff_period_seconds
+            .saturating_mul(1_i64 << exponent.min(20));
         let backoff = SignedDuration::from_secs(backoff.min(spec.batch.max_backoff_period_seconds));
         shard.retry_time = Some(Time(now.saturating_add(backoff).unwrap_or(Timestamp::MAX)));
         shard.start_sequence = sequence;
@@ -303,7 +351,12 @@ impl Deciding<'_> {
         let Some(end) = end else { return };
         match end.code {
             Some(exit::STORAGE) => {
-                self.set_condition(conditions::STORAGE_ACCESSIBLE, Some(false), Reason::Unreachable, &end.message);
+                self.set_condition(
+                    conditions::STORAGE_ACCESSIBLE,
+                    Some(false),
+                    Reason::Unreachable,
+                    &end.message,
+                );
             }
             Some(exit::FENCED | exit::DONE) => return,
             Some(exit::GIVE_UP) => self.fail(Reason::WorkFailed, &end.message),
@@ -311,7 +364,10 @@ impl Deciding<'_> {
                 self.fail(Reason::UploadDeadlineExceeded, &end.message);
             }
             _ if lost > spec.backoff_limit => {
-                let message = format!("shard {shard_index} lost {lost} workers without a new checkpoint: {}", end.message);
+                let message = format!(
+                    "shard {shard_index} lost {lost} workers without a new checkpoint: {}",
+                    end.message
+                );
                 self.fail(Reason::BackoffLimitExceeded, &message);
             }
             _ => {}
@@ -329,7 +385,14 @@ impl Deciding<'_> {
                 failure.message = message;
                 failure.time = time;
             }
-            None => self.next.failures.push(Failure { shard, batch, reason: end.reason.clone(), message, count: 1, time }),
+            None => self.next.failures.push(Failure {
+                shard,
+                batch,
+                reason: end.reason.clone(),
+                message,
+                count: 1,
+                time,
+            }),
         }
         if self.next.failures.len() > MAX_FAILURES {
             self.next.failures.remove(0);
@@ -344,9 +407,15 @@ impl Deciding<'_> {
     }
 
     fn begin_epoch(&mut self, index: usize) {
-        let running = self.observed.workers.iter().filter(|worker| worker.state == WorkerState::Running).count();
+        let running = self
+            .observed
+            .workers
+            .iter()
+            .filter(|worker| worker.state == WorkerState::Running)
+            .count();
         let leaving = self.stop.len();
-        if (running - leaving.min(running)) + self.start.len() >= self.observed.job.spec.parallelism as usize {
+        if (running - leaving.min(running)) + self.start.len() >= self.observed.job.spec.parallelism as usize
+        {
             return;
         }
         self.raise_epoch(index);
@@ -360,7 +429,11 @@ impl Deciding<'_> {
         let sum = |field: fn(&ShardStatus) -> i64| self.next.shards.iter().map(field).sum::<i64>();
         let (done, total) = (sum(|s| s.checkpoint.batch), sum(|s| s.total_batches));
         let bytes_read = sum(|s| s.checkpoint.bytes_read);
-        let percent = if done == total { 100 } else { bytes_read * 100 / plan.source_bytes.max(1) };
+        let percent = if done == total {
+            100
+        } else {
+            bytes_read * 100 / plan.source_bytes.max(1)
+        };
         self.next.progress = Some(Progress {
             summary: format!("{done}/{total}"),
             percent: percent.clamp(0, 100) as i32,
@@ -368,8 +441,18 @@ impl Deciding<'_> {
             bytes_written: sum(|s| s.checkpoint.bytes_written),
             skipped_sources: sum(|s| s.checkpoint.skipped_sources),
         });
-        if self.next.shards.iter().any(|s| s.checkpoint.sequence > s.start_sequence) {
-            self.set_condition(conditions::STORAGE_ACCESSIBLE, Some(true), Reason::Reachable, "the last worker reached it");
+        if self
+            .next
+            .shards
+            .iter()
+            .any(|s| s.checkpoint.sequence > s.start_sequence)
+        {
+            self.set_condition(
+                conditions::STORAGE_ACCESSIBLE,
+                Some(true),
+                Reason::Reachable,
+                "the last worker reached it",
+            );
         }
     }
 
@@ -377,12 +460,18 @@ impl Deciding<'_> {
         let Some(plan) = &self.next.plan else {
             return self.set_states(Reason::Planning, "a worker lists the sources");
         };
-        let (sources, outputs) = (plan.source_objects, self.next.publish.as_ref().map(|publish| publish.outputs));
+        let (sources, outputs) = (
+            plan.source_objects,
+            self.next.publish.as_ref().map(|publish| publish.outputs),
+        );
         if sources == 0 {
             return self.succeed(Reason::NothingToCompact, "no source is to be compacted");
         }
         if let Some(outputs) = outputs {
-            return self.succeed(Reason::Succeeded, &format!("{sources} sources are compacted into {outputs} outputs"));
+            return self.succeed(
+                Reason::Succeeded,
+                &format!("{sources} sources are compacted into {outputs} outputs"),
+            );
         }
         if self.observed.job.spec.mode == Mode::PlanOnly {
             return self.set_states(Reason::Planned, "planned; set mode: Execute to run this plan");
@@ -392,7 +481,10 @@ impl Deciding<'_> {
         match last.filter(|_| waiting) {
             Some(message) => self.set_states(Reason::Requeueing, &message),
             None if self.next.shards.iter().all(ShardStatus::is_done) => {
-                self.set_states(Reason::Publishing, "every batch is done; the outputs are being published");
+                self.set_states(
+                    Reason::Publishing,
+                    "every batch is done; the outputs are being published",
+                );
             }
             None => self.set_states(Reason::Running, "workers compact batch by batch"),
         }
@@ -401,15 +493,33 @@ impl Deciding<'_> {
     fn set_condition(&mut self, type_: &str, status: Option<bool>, reason: Reason, message: &str) {
         let generation = self.next.observed_generation;
         let message: String = message.chars().take(MAX_MESSAGE_CHARS).collect();
-        set_condition(&mut self.next.conditions, type_, status, reason.as_str(), &message, generation, self.observed.now);
+        set_condition(
+            &mut self.next.conditions,
+            type_,
+            status,
+            reason.as_str(),
+            &message,
+            generation,
+            self.observed.now,
+        );
     }
 
     /// The conditions of a job that is neither finished nor failed.
     fn set_states(&mut self, reason: Reason, message: &str) {
         self.set_condition(conditions::READY, Some(true), reason, message);
-        self.set_condition(conditions::RECONCILING, Some(reason == Reason::Planning), reason, message);
+        self.set_condition(
+            conditions::RECONCILING,
+            Some(reason == Reason::Planning),
+            reason,
+            message,
+        );
         self.set_condition(conditions::STALLED, Some(false), reason, "");
-        self.set_condition(conditions::SUSPENDED, Some(reason == Reason::Suspended), reason, "");
+        self.set_condition(
+            conditions::SUSPENDED,
+            Some(reason == Reason::Suspended),
+            reason,
+            "",
+        );
         if self.next.publish.is_none() {
             self.set_condition(conditions::SUCCEEDED, None, reason, message);
         }

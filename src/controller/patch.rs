@@ -11,11 +11,21 @@ const OF_THE_WORKER: [&str; 3] = ["refused", "totalBatches", "index"];
 
 /// From `job.status` to `next`. A shard is changed only if its epoch and sequence are still those of
 /// `job`; entries are only made in a status that nobody has touched since.
-pub(super) fn difference(job: &CompactionJob, next: &CompactionJobStatus) -> Result<Patch, serde_json::Error> {
+pub(super) fn difference(
+    job: &CompactionJob,
+    next: &CompactionJobStatus,
+) -> Result<Patch, serde_json::Error> {
     let old = job.status.clone().unwrap_or_default();
     let mut operations = Vec::new();
-    if old.shards.is_empty() && !next.shards.is_empty() {
-        operations.push(test(&["metadata", "resourceVersion"], json!(job.metadata.resource_version)));
+    let makes_shards = old.shards.is_empty() && !next.shards.is_empty();
+    // What is a worker's from then on: a view that lags behind must not make it a second time.
+    if makes_shards || (old.dispose.is_none() && next.dispose.is_some()) {
+        operations.push(test(
+            &["metadata", "resourceVersion"],
+            json!(job.metadata.resource_version),
+        ));
+    }
+    if makes_shards {
         operations.push(add(&["status", "shards"], json!(next.shards)));
     } else {
         for (position, (before, after)) in old.shards.iter().zip(&next.shards).enumerate() {
@@ -78,11 +88,17 @@ fn pointer<S: AsRef<str>>(path: &[S]) -> PointerBuf {
 }
 
 fn test<S: AsRef<str>>(path: &[S], value: Value) -> PatchOperation {
-    PatchOperation::Test(TestOperation { path: pointer(path), value })
+    PatchOperation::Test(TestOperation {
+        path: pointer(path),
+        value,
+    })
 }
 
 fn add<S: AsRef<str>>(path: &[S], value: Value) -> PatchOperation {
-    PatchOperation::Add(AddOperation { path: pointer(path), value })
+    PatchOperation::Add(AddOperation {
+        path: pointer(path),
+        value,
+    })
 }
 
 fn remove<S: AsRef<str>>(path: &[S]) -> PatchOperation {

@@ -19,11 +19,18 @@ pub async fn clean_up(context: &Context) -> Result<(), Error> {
     let mut after: Option<String> = None;
     loop {
         context.fence.look().await?;
-        let page = context.store.list(context.ledger.directory(), after.as_deref()).await?;
+        let page = context
+            .store
+            .list(context.ledger.directory(), after.as_deref())
+            .await?;
         after = page.objects.last().map(|object| object.key.clone());
         // The records go last: as long as anything is left, the next clean-up finds its uploads.
-        let keys: Vec<String> =
-            page.objects.into_iter().map(|object| object.key).filter(|key| !key.starts_with(&uploads)).collect();
+        let keys: Vec<String> = page
+            .objects
+            .into_iter()
+            .map(|object| object.key)
+            .filter(|key| !key.starts_with(&uploads))
+            .collect();
         context.store.delete(&keys).await?;
         if !page.more || after.is_none() {
             break;
@@ -44,9 +51,20 @@ async fn end_uploads(context: &Context, directory: &str) -> Result<(), Error> {
     loop {
         let page = context.store.list(directory, after.as_deref()).await?;
         after = page.objects.last().map(|object| object.key.clone());
-        let opened: BTreeSet<&str> = page.objects.iter().filter_map(|o| o.key.strip_suffix(".opened.json")).collect();
-        let ends: Vec<_> = page.objects.iter().map(|record| end_upload(context, record, &opened)).collect();
-        stream::iter(ends).buffer_unordered(CONCURRENCY).try_collect::<()>().await?;
+        let opened: BTreeSet<&str> = page
+            .objects
+            .iter()
+            .filter_map(|o| o.key.strip_suffix(".opened.json"))
+            .collect();
+        let ends: Vec<_> = page
+            .objects
+            .iter()
+            .map(|record| end_upload(context, record, &opened))
+            .collect();
+        stream::iter(ends)
+            .buffer_unordered(CONCURRENCY)
+            .try_collect::<()>()
+            .await?;
         if !page.more || after.is_none() {
             return Ok(());
         }

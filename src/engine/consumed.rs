@@ -59,8 +59,17 @@ pub(crate) struct Lines {
 
 impl Lines {
     pub(crate) async fn open(store: Arc<dyn Store>, key: String) -> Result<Option<Self>, Error> {
-        let Some(head) = store.head(&key).await? else { return Ok(None) };
-        Ok(Some(Self { store, key, etag: head.etag, size: head.size, at: 0, buffer: VecDeque::new() }))
+        let Some(head) = store.head(&key).await? else {
+            return Ok(None);
+        };
+        Ok(Some(Self {
+            store,
+            key,
+            etag: head.etag,
+            size: head.size,
+            at: 0,
+            buffer: VecDeque::new(),
+        }))
     }
 
     pub(crate) async fn next<T: serde::de::DeserializeOwned>(&mut self) -> Result<Option<T>, Error> {
@@ -68,14 +77,20 @@ impl Lines {
         loop {
             if let Some(end) = self.buffer.iter().skip(searched).position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = self.buffer.drain(..=searched + end).collect();
-                return serde_json::from_slice(&line).map(Some).map_err(|error| self.damaged(&error.to_string()));
+                return serde_json::from_slice(&line)
+                    .map(Some)
+                    .map_err(|error| self.damaged(&error.to_string()));
             }
             searched = self.buffer.len();
             if searched > MAX_LINE_BYTES {
                 return Err(self.damaged("a line is too long"));
             }
             if self.at == self.size {
-                return if searched == 0 { Ok(None) } else { Err(self.damaged("it is cut off")) };
+                return if searched == 0 {
+                    Ok(None)
+                } else {
+                    Err(self.damaged("it is cut off"))
+                };
             }
             let to = self.size.min(self.at + CHUNK_BYTES);
             let chunk: Bytes = self.store.read(&self.key, self.at..to, &self.etag).await?;
@@ -85,7 +100,10 @@ impl Lines {
     }
 
     fn damaged(&self, problem: &str) -> Error {
-        Error::Ledger { name: self.key.clone(), problem: problem.to_owned() }
+        Error::Ledger {
+            name: self.key.clone(),
+            problem: problem.to_owned(),
+        }
     }
 }
 
@@ -97,11 +115,20 @@ pub(crate) struct Consumed {
 }
 
 impl Consumed {
-    pub(crate) async fn open(store: &Arc<dyn Store>, directory: &str, source_prefix: &str) -> Result<Self, Error> {
-        let mut consumed = Self { lists: Vec::new(), jobs: Vec::new() };
+    pub(crate) async fn open(
+        store: &Arc<dyn Store>,
+        directory: &str,
+        source_prefix: &str,
+    ) -> Result<Self, Error> {
+        let mut consumed = Self {
+            lists: Vec::new(),
+            jobs: Vec::new(),
+        };
         for job in published_jobs(store, directory).await? {
             let key = format!("{directory}{job}/{CONSUMED}");
-            let Some(mut lines) = Lines::open(Arc::clone(store), key).await? else { continue };
+            let Some(mut lines) = Lines::open(Arc::clone(store), key).await? else {
+                continue;
+            };
             let header: Option<Header> = lines.next().await?;
             if header.is_none_or(|header| header.source_prefix != source_prefix) {
                 continue;
@@ -120,7 +147,9 @@ impl Consumed {
             while front.as_ref().is_some_and(|line| line.key.as_str() < key) {
                 *front = lines.next().await?;
             }
-            found |= front.as_ref().is_some_and(|line| line.key == key && line.etag == etag);
+            found |= front
+                .as_ref()
+                .is_some_and(|line| line.key == key && line.etag == etag);
         }
         Ok(found)
     }
@@ -134,7 +163,11 @@ async fn published_jobs(store: &Arc<dyn Store>, directory: &str) -> Result<Vec<S
     loop {
         let page = store.list(directory, after.as_deref()).await?;
         for object in &page.objects {
-            let Some((job, name)) = object.key.strip_prefix(directory).and_then(|rest| rest.split_once('/')) else {
+            let Some((job, name)) = object
+                .key
+                .strip_prefix(directory)
+                .and_then(|rest| rest.split_once('/'))
+            else {
                 continue;
             };
             match name {

@@ -55,7 +55,9 @@ async fn delete_sources(
     // Each output is looked at again just before the sources in it go.
     let runs = runs(&context.ledger, finished).await?;
     let mut skipped = BTreeSet::new();
-    outputs(context, &runs, &mut skipped).try_for_each(|_| async { Ok(()) }).await?;
+    outputs(context, &runs, &mut skipped)
+        .try_for_each(|_| async { Ok(()) })
+        .await?;
 
     progress.total = (finished.plan.totals.sources as i64) - skipped.len() as i64;
     let mut candidates = Candidates::open(context, finished, &skipped).await?;
@@ -76,12 +78,20 @@ async fn delete_sources(
         }
         context.fence.look().await?;
         let count = chunk.len() as i64;
-        let deletes: Vec<_> = chunk.into_iter().map(|line| delete_source(context, line, conditional)).collect();
-        let outcomes: Vec<Deleted> =
-            stream::iter(deletes).buffer_unordered(CONCURRENCY).try_collect().await?;
+        let deletes: Vec<_> = chunk
+            .into_iter()
+            .map(|line| delete_source(context, line, conditional))
+            .collect();
+        let outcomes: Vec<Deleted> = stream::iter(deletes)
+            .buffer_unordered(CONCURRENCY)
+            .try_collect()
+            .await?;
         progress.done += count;
         passed += count;
-        progress.changed += outcomes.iter().filter(|outcome| **outcome == Deleted::Changed).count() as i64;
+        progress.changed += outcomes
+            .iter()
+            .filter(|outcome| **outcome == Deleted::Changed)
+            .count() as i64;
         if shown.elapsed() >= SHOW_PROGRESS {
             context.fence.set_dispose(progress.clone()).await?;
             shown = Instant::now();

@@ -18,7 +18,9 @@ pub enum Error {
     Spec(#[from] InvalidSpec),
     #[error("source {key}: {problem}; repair or remove the object, exclude it, or set onBadSource: Skip")]
     BadSource { key: String, problem: BadSource },
-    #[error("source {0} must be restored from its archive before it can be read; restore it, exclude it, or set onBadSource: Skip")]
+    #[error(
+        "source {0} must be restored from its archive before it can be read; restore it, exclude it, or set onBadSource: Skip"
+    )]
     Archived(String),
     #[error("source {0} is gone since the plan was made; set onMissingSource: Skip, or create a new job")]
     Missing(String),
@@ -28,11 +30,17 @@ pub enum Error {
     Ledger { name: String, problem: String },
     #[error("the store lists {0} out of order; only stores that list in the order of keys can be compacted")]
     ListingOrder(String),
-    #[error("the name of an output in {0} would be longer than the 1,024 bytes that S3 allows; shorten output.prefix")]
+    #[error(
+        "the name of an output in {0} would be longer than the 1,024 bytes that S3 allows; shorten output.prefix"
+    )]
     NameTooLong(String),
-    #[error("a window of {window} bytes is too small for parts of {part} bytes: it must hold at least {least}; give the worker more memory or lower upload.partSize")]
+    #[error(
+        "a window of {window} bytes is too small for parts of {part} bytes: it must hold at least {least}; give the worker more memory or lower upload.partSize"
+    )]
     WindowTooSmall { window: u64, part: u64, least: u64 },
-    #[error("output {0} would need more than 10,000 parts; raise upload.partSize or lower output.targetObjectSize")]
+    #[error(
+        "output {0} would need more than 10,000 parts; raise upload.partSize or lower output.targetObjectSize"
+    )]
     TooManyParts(String),
     /// The open output can neither be gone on with nor found finished: it is built again from its start.
     #[error("output {key} was lost: {why}")]
@@ -42,7 +50,9 @@ pub enum Error {
     OutputAltered { key: String, problem: String },
     #[error("a batch did not end within {0} s (batch.uploadDeadlineSeconds)")]
     Deadline(u64),
-    #[error("the store does not honour conditional deletes; set allowUnconditionalDelete: true to delete sources all the same")]
+    #[error(
+        "the store does not honour conditional deletes; set allowUnconditionalDelete: true to delete sources all the same"
+    )]
     UnconditionalDelete,
 }
 

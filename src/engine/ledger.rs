@@ -46,8 +46,25 @@ pub(crate) struct UploadRecord {
 }
 
 impl Ledger {
-    pub fn new(store: Arc<dyn Store>, state_prefix: &str, cluster: &str, job_uid: &str, writer: Writer) -> Self {
-        Self { store, directory: format!("{state_prefix}{cluster}/{job_uid}/"), writer }
+    pub fn new(
+        store: Arc<dyn Store>,
+        state_prefix: &str,
+        cluster: &str,
+        job_uid: &str,
+        writer: Writer,
+    ) -> Self {
+        Self {
+            store,
+            directory: format!("{state_prefix}{cluster}/{job_uid}/"),
+            writer,
+        }
+    }
+
+    pub(crate) fn in_store(&self, store: Arc<dyn Store>) -> Self {
+        Self {
+            store,
+            ..self.clone()
+        }
     }
 
     pub(crate) fn directory(&self) -> &str {
@@ -63,8 +80,18 @@ impl Ledger {
     }
 
     async fn put(&self, name: &str, bytes: Vec<u8>) -> Result<String, Error> {
+        self.create(name, bytes.into()).await
+    }
+
+    /// Names are unique, so nothing is ever replaced; the hash recognises our own after a lost answer.
+    async fn create(&self, name: &str, bytes: Bytes) -> Result<String, Error> {
         let sha256 = sha256(&bytes);
-        self.store.put(&self.path(name), bytes.into(), Put::default()).await?;
+        let options = Put {
+            create_only: true,
+            token: Some(&sha256),
+            attributes: None,
+        };
+        self.store.put(&self.path(name), bytes, options).await?;
         Ok(sha256)
     }
 
@@ -95,7 +122,9 @@ impl Ledger {
 
     pub(crate) async fn put_segment(&self, number: u32, segment: &Segment) -> Result<String, Error> {
         let name = segment_name(&self.plan_location(), number);
-        let bytes = segment.encode().map_err(|error| damaged(&name, error.to_string()))?;
+        let bytes = segment
+            .encode()
+            .map_err(|error| damaged(&name, error.to_string()))?;
         self.put(&name, bytes).await
     }
 
@@ -111,7 +140,9 @@ impl Ledger {
     }
 
     pub(crate) async fn put_dropped(&self, groups: &[u64]) -> Result<(), Error> {
-        self.put_json(&format!("{}/dropped-groups.json", self.plan_location()), &groups).await.map(drop)
+        self.put_json(&format!("{}/dropped-groups.json", self.plan_location()), &groups)
+            .await
+            .map(drop)
     }
 
     /// Groups that the plan left out after their sources had been listed as candidates. Ascending.
@@ -123,11 +154,13 @@ impl Ledger {
     }
 
     pub(crate) async fn put_plan(&self, plan: &Plan) -> Result<String, Error> {
-        self.put_json(&format!("{}/plan.json", self.plan_location()), plan).await
+        self.put_json(&format!("{}/plan.json", self.plan_location()), plan)
+            .await
     }
 
     pub async fn plan(&self, location: &str, sha256: &str) -> Result<Plan, Error> {
-        self.get_json(&format!("{location}/plan.json"), sha256, MAX_PLAN_BYTES).await
+        self.get_json(&format!("{location}/plan.json"), sha256, MAX_PLAN_BYTES)
+            .await
     }
 
     /// Name of the body that `writer` wrote with `sequence`, relative to the ledger.
@@ -147,7 +180,8 @@ impl Ledger {
     pub(crate) async fn body_unchecked(&self, name: &str) -> Result<(Body, String), Error> {
         let bytes = self.store.get(&self.path(name), MAX_BODY_BYTES).await?;
         let bytes = bytes.ok_or_else(|| damaged(&self.path(name), "it is missing".to_owned()))?;
-        let body = serde_json::from_slice(&bytes).map_err(|error| damaged(&self.path(name), error.to_string()))?;
+        let body =
+            serde_json::from_slice(&bytes).map_err(|error| damaged(&self.path(name), error.to_string()))?;
         Ok((body, sha256(&bytes)))
     }
 
@@ -162,13 +196,16 @@ impl Ledger {
     }
 
     pub(crate) async fn put_tail(&self, name: &str, bytes: Bytes) -> Result<String, Error> {
-        let sha256 = sha256(&bytes);
-        self.store.put(&self.path(name), bytes, Put::default()).await?;
-        Ok(sha256)
+        self.create(name, bytes).await
     }
 
     /// `None` when it is missing or altered: then its output must be built again.
-    pub(crate) async fn tail(&self, name: &str, sha256_wanted: &str, size: u64) -> Result<Option<Bytes>, Error> {
+    pub(crate) async fn tail(
+        &self,
+        name: &str,
+        sha256_wanted: &str,
+        size: u64,
+    ) -> Result<Option<Bytes>, Error> {
         let bytes = self.store.get(&self.path(name), size).await;
         let bytes = match bytes {
             Err(error) if error.kind == crate::store::ErrorKind::TooLarge => None,
@@ -193,7 +230,10 @@ impl Ledger {
         let Writer { shard, epoch, holder } = &self.writer;
         let stage = if id.is_some() { "opened" } else { "intended" };
         let name = format!("uploads/{shard:03}-{epoch}-{holder}-{label}.{stage}.json");
-        let record = UploadRecord { key: key.to_owned(), id: id.map(ToOwned::to_owned) };
+        let record = UploadRecord {
+            key: key.to_owned(),
+            id: id.map(ToOwned::to_owned),
+        };
         self.put_json(&name, &record).await.map(drop)
     }
 
@@ -209,7 +249,10 @@ fn segment_name(location: &str, number: u32) -> String {
 }
 
 fn damaged(name: &str, problem: String) -> Error {
-    Error::Ledger { name: name.to_owned(), problem }
+    Error::Ledger {
+        name: name.to_owned(),
+        problem,
+    }
 }
 
 pub(crate) fn sha256(bytes: &[u8]) -> String {

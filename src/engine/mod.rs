@@ -33,7 +33,7 @@ pub use publish::{Finished, manifest_directory, publish};
 pub use shard::{Ended, ShardInput, run_batches};
 pub use window::Window;
 
-use crate::store::Store;
+use crate::store::{Capabilities, Store};
 
 /// What every duty works with.
 #[derive(Clone)]
@@ -44,4 +44,17 @@ pub struct Context {
     pub window: Window,
     /// Cancelled when the process is asked to stop: the batch in hand ends at the next cut.
     pub stop: CancellationToken,
+}
+
+impl Context {
+    /// With a store that makes use of what the plan's probe has found.
+    #[must_use]
+    pub fn honouring(&self, capabilities: Capabilities) -> Self {
+        let store = self.store.with_capabilities(capabilities);
+        Self {
+            ledger: self.ledger.in_store(Arc::clone(&store)),
+            store,
+            ..self.clone()
+        }
+    }
 }

@@ -78,7 +78,17 @@ impl Output {
     pub(crate) fn new(sink: Sink, key: String, token: String, label: String) -> Self {
         let pending = BytesMut::with_capacity(0);
         let crc = Digest::new(CrcAlgorithm::Crc64Nvme);
-        Self { sink, key, token, label, upload: Upload::NotOpened, sent: 0, pending, crc, in_flight: JoinSet::new() }
+        Self {
+            sink,
+            key,
+            token,
+            label,
+            upload: Upload::NotOpened,
+            sent: 0,
+            pending,
+            crc,
+            in_flight: JoinSet::new(),
+        }
     }
 
     /// Goes on where a body left off. `OutputLost` when that cannot be.
@@ -102,7 +112,10 @@ impl Output {
                 None => output.adopt("its upload is gone").await?,
                 Some(listed) => {
                     let parts = output.current_parts(parts.len() as u32, &listed)?;
-                    output.upload = Upload::Open { id, parts: parts.into_iter().map(|p| Some(p.etag)).collect() };
+                    output.upload = Upload::Open {
+                        id,
+                        parts: parts.into_iter().map(|p| Some(p.etag)).collect(),
+                    };
                 }
             },
         }
@@ -126,7 +139,8 @@ impl Output {
         self.crc.update(bytes);
         while !bytes.is_empty() {
             if self.pending.is_empty() {
-                self.pending.reserve((self.sink.part_bytes as usize).min(bytes.len().max(1 << 20)));
+                self.pending
+                    .reserve((self.sink.part_bytes as usize).min(bytes.len().max(1 << 20)));
             }
             let room = self.sink.part_bytes as usize - self.pending.len();
             let (now, later) = bytes.split_at(room.min(bytes.len()));
@@ -148,33 +162,53 @@ impl Output {
         while self.in_flight.len() >= self.sink.uploads {
             self.join_one().await?;
         }
-        let Upload::Open { id, parts } = &mut self.upload else { return Ok(()) };
+        let Upload::Open { id, parts } = &mut self.upload else {
+            return Ok(());
+        };
         parts.push(None);
         let number = parts.len() as u32;
         if number > MAX_PARTS {
             return Err(Error::TooManyParts(self.key.clone()));
         }
         let (store, key, id) = (Arc::clone(&self.sink.store), self.key.clone(), id.clone());
-        self.in_flight.spawn(async move { Ok((number, store.upload_part(&key, &id, number, part).await?)) });
+        self.in_flight
+            .spawn(async move { Ok((number, store.upload_part(&key, &id, number, part).await?)) });
         Ok(())
     }
 
     /// Both records come before the first part: the intention so that an upload whose id was never
     /// learned can be found by its key, the id so that it can be ended on stores that do not list.
     async fn open_upload(&mut self) -> Result<(), Error> {
-        let Sink { ledger, store, attributes, .. } = &self.sink;
+        let Sink {
+            ledger,
+            store,
+            attributes,
+            ..
+        } = &self.sink;
         ledger.record_upload(&self.label, &self.key, None).await?;
-        let options = Put { create_only: false, token: Some(&self.token), attributes: Some(attributes) };
+        let options = Put {
+            create_only: false,
+            token: Some(&self.token),
+            attributes: Some(attributes),
+        };
         let id = store.create_upload(&self.key, options).await?;
         ledger.record_upload(&self.label, &self.key, Some(&id)).await?;
-        self.upload = Upload::Open { id, parts: Vec::new() };
+        self.upload = Upload::Open {
+            id,
+            parts: Vec::new(),
+        };
         Ok(())
     }
 
     async fn join_one(&mut self) -> Result<(), Error> {
-        let Some(joined) = self.in_flight.join_next().await else { return Ok(()) };
+        let Some(joined) = self.in_flight.join_next().await else {
+            return Ok(());
+        };
         // A panic in a part's task is a bug in the store; the batch is dropped like any other.
-        let outcome = joined.map_err(|error| Error::OutputLost { key: self.key.clone(), why: error.to_string() })?;
+        let outcome = joined.map_err(|error| Error::OutputLost {
+            key: self.key.clone(),
+            why: error.to_string(),
+        })?;
         match outcome {
             Ok((number, etag)) => {
                 if let Upload::Open { parts, .. } = &mut self.upload
@@ -206,7 +240,10 @@ impl Output {
         let crc = self.crc.get_state();
         Ok(match &self.upload {
             Upload::Finished(head) => Saved {
-                upload: OpenUpload::Finished { etag: head.etag.clone(), size: head.size },
+                upload: OpenUpload::Finished {
+                    etag: head.etag.clone(),
+                    size: head.size,
+                },
                 sent_bytes: self.len(),
                 crc,
                 tail: None,
@@ -214,14 +251,25 @@ impl Output {
             Upload::NotOpened => self.saved(OpenUpload::NotOpened, crc),
             Upload::Open { id, parts } => {
                 let parts = parts.iter().flatten().cloned().collect();
-                self.saved(OpenUpload::Open { id: id.clone(), parts }, crc)
+                self.saved(
+                    OpenUpload::Open {
+                        id: id.clone(),
+                        parts,
+                    },
+                    crc,
+                )
             }
         })
     }
 
     fn saved(&self, upload: OpenUpload, crc: u64) -> Saved {
         let tail = (!self.pending.is_empty()).then(|| Bytes::copy_from_slice(&self.pending));
-        Saved { upload, sent_bytes: self.sent, crc, tail }
+        Saved {
+            upload,
+            sent_bytes: self.sent,
+            crc,
+            tail,
+        }
     }
 
     /// Makes the object under its final name, or finds it made.
@@ -238,19 +286,29 @@ impl Output {
             Upload::Finished(head) if head.size == size => head.etag.clone(),
             Upload::Finished(_) => return Err(self.lost("a finished object of another size has its name")),
         };
-        Ok(Finished { etag, size, crc64nvme: format!("{:016x}", self.crc.finalize()) })
+        Ok(Finished {
+            etag,
+            size,
+            crc64nvme: format!("{:016x}", self.crc.finalize()),
+        })
     }
 
     async fn put_whole(&mut self) -> Result<String, Error> {
         self.sink.fence.look().await?;
         let body = std::mem::take(&mut self.pending).freeze();
-        let options = Put { create_only: false, token: Some(&self.token), attributes: Some(&self.sink.attributes) };
+        let options = Put {
+            create_only: false,
+            token: Some(&self.token),
+            attributes: Some(&self.sink.attributes),
+        };
         Ok(self.sink.store.put(&self.key, body, options).await?)
     }
 
     async fn complete(&mut self, size: u64) -> Result<String, Error> {
         for _ in 0..COMPLETE_ATTEMPTS {
-            let Upload::Open { id, parts } = &self.upload else { break };
+            let Upload::Open { id, parts } = &self.upload else {
+                break;
+            };
             let (id, count) = (id.clone(), parts.len() as u32);
             let parts = numbered(parts, self.sink.part_bytes, size);
             self.sink.fence.look().await?;
@@ -295,7 +353,10 @@ impl Output {
             return Err(self.lost("parts of its upload are missing"));
         }
         let parts = current.into_iter().map(|part| Some(part.etag)).collect();
-        self.upload = Upload::Open { id: id.to_owned(), parts };
+        self.upload = Upload::Open {
+            id: id.to_owned(),
+            parts,
+        };
         Ok(())
     }
 
@@ -313,11 +374,20 @@ impl Output {
 
     /// The first `count` parts as they are listed now, all whole.
     fn current_parts(&self, count: u32, listed: &[Part]) -> Result<Vec<Part>, Error> {
-        let parts: Vec<Part> = listed.iter().take_while(|part| part.number <= count).cloned().collect();
-        let whole = parts.iter().zip(1..).all(|(part, number)| {
-            part.number == number && part.size == self.sink.part_bytes
-        });
-        if parts.len() as u32 == count && whole { Ok(parts) } else { Err(self.lost("parts of its upload are missing")) }
+        let parts: Vec<Part> = listed
+            .iter()
+            .take_while(|part| part.number <= count)
+            .cloned()
+            .collect();
+        let whole = parts
+            .iter()
+            .zip(1..)
+            .all(|(part, number)| part.number == number && part.size == self.sink.part_bytes);
+        if parts.len() as u32 == count && whole {
+            Ok(parts)
+        } else {
+            Err(self.lost("parts of its upload are missing"))
+        }
     }
 
     /// The object under the final name, if it is this very output.
@@ -338,7 +408,10 @@ impl Output {
     }
 
     fn lost(&self, why: &str) -> Error {
-        Error::OutputLost { key: self.key.clone(), why: why.to_owned() }
+        Error::OutputLost {
+            key: self.key.clone(),
+            why: why.to_owned(),
+        }
     }
 }
 
@@ -348,7 +421,11 @@ fn numbered(parts: &[Option<String>], part_bytes: u64, size: u64) -> Vec<Part> {
         .zip(parts)
         .map(|(number, etag)| Part {
             number,
-            size: if u64::from(number) == count { size - (count - 1) * part_bytes } else { part_bytes },
+            size: if u64::from(number) == count {
+                size - (count - 1) * part_bytes
+            } else {
+                part_bytes
+            },
             etag: etag.clone().unwrap_or_default(),
         })
         .collect()

@@ -13,7 +13,8 @@ use super::{Context, Error, Ledger, clean_up, manifest_directory};
 use crate::api::{self, CompactionJob, Limits, OnFault, PlanStatus, SourceDisposition};
 use crate::format;
 use crate::plan::{
-    self, Builder, Frozen, JobName, LeftOut, Numbered, Outline, Plan, Segment, Selector, Shape, Source, Verdict,
+    self, Builder, Frozen, JobName, LeftOut, Numbered, Outline, Plan, Segment, Selector, Shape, Source,
+    Verdict,
 };
 use crate::store::{Attributes, Capabilities, Object, Store};
 
@@ -74,8 +75,14 @@ pub async fn make_plan(context: &Context, input: &PlanInput<'_>) -> Result<Plann
     if outline.totals.sources == 0 {
         clean_up(context).await?;
         let left_out = outline.totals.left_out as i64;
-        let status = PlanStatus { skipped_objects: left_out, ..PlanStatus::default() };
-        return Ok(Planned { status, total_batches: Vec::new() });
+        let status = PlanStatus {
+            skipped_objects: left_out,
+            ..PlanStatus::default()
+        };
+        return Ok(Planned {
+            status,
+            total_batches: Vec::new(),
+        });
     }
     candidates.close().await?;
     context.ledger.put_dropped(&outline.dropped).await?;
@@ -87,12 +94,22 @@ pub async fn make_plan(context: &Context, input: &PlanInput<'_>) -> Result<Plann
 /// The plan as it would be made now. Writes nothing, neither to the store nor to the status.
 pub async fn preview(store: &Arc<dyn Store>, input: &PlanInput<'_>) -> Result<Plan, Error> {
     let (outline, folded) = scan(store, input, None).await?;
-    Ok(assemble(input, freeze(input), Capabilities::default(), outline, folded))
+    Ok(assemble(
+        input,
+        freeze(input),
+        Capabilities::default(),
+        outline,
+        folded,
+    ))
 }
 
 fn planned(plan: &Plan, sha256: String, location: String) -> Planned {
     let batch_bytes = plan.frozen.batch_bytes;
-    let total_batches: Vec<i64> = plan.shards.iter().map(|s| s.batches(batch_bytes).max(1) as i64).collect();
+    let total_batches: Vec<i64> = plan
+        .shards
+        .iter()
+        .map(|s| s.batches(batch_bytes).max(1) as i64)
+        .collect();
     let status = PlanStatus {
         sha256,
         location,
@@ -103,7 +120,10 @@ fn planned(plan: &Plan, sha256: String, location: String) -> Planned {
         skipped_objects: plan.totals.left_out as i64,
         estimated_output_objects: plan.totals.estimated_outputs as i64,
     };
-    Planned { status, total_batches }
+    Planned {
+        status,
+        total_batches,
+    }
 }
 
 fn assemble(
@@ -148,7 +168,12 @@ fn freeze(input: &PlanInput<'_>) -> Frozen {
     };
     let metadata = spec.output.object_metadata.clone().unwrap_or_default();
     Frozen {
-        format: format::Settings { format, compression, cut_bytes: limits.cut, max_record_bytes: limits.max_record },
+        format: format::Settings {
+            format,
+            compression,
+            cut_bytes: limits.cut,
+            max_record_bytes: limits.max_record,
+        },
         part_bytes: limits.part.max(largest.div_ceil(PLANNED_PARTS)),
         target_bytes: limits.target,
         batch_bytes: limits.batch,
@@ -175,9 +200,14 @@ struct Writer<'a> {
 impl Writer<'_> {
     async fn store(&mut self, full: &mut Vec<Numbered>) -> Result<(), Error> {
         let ledger = &self.context.ledger;
-        let puts: Vec<_> = full.drain(..).map(|(number, segment)| put_segment(ledger, number, segment)).collect();
-        let stored: Vec<(u32, String)> =
-            stream::iter(puts).buffer_unordered(SEGMENT_PUTS).try_collect().await?;
+        let puts: Vec<_> = full
+            .drain(..)
+            .map(|(number, segment)| put_segment(ledger, number, segment))
+            .collect();
+        let stored: Vec<(u32, String)> = stream::iter(puts)
+            .buffer_unordered(SEGMENT_PUTS)
+            .try_collect()
+            .await?;
         self.hashes.extend(stored);
         if self.shown.elapsed() >= SHOW_PROGRESS {
             self.context.fence.show_progress().await?;
@@ -198,7 +228,13 @@ async fn scan(
     mut writer: Option<&mut Writer<'_>>,
 ) -> Result<(Outline, Vec<String>), Error> {
     let spec = &input.job.spec;
-    let selector = Selector::new(&spec.source, &spec.state_prefix, spec.output.group_by, &input.limits, input.now)?;
+    let selector = Selector::new(
+        &spec.source,
+        &spec.state_prefix,
+        spec.output.group_by,
+        &input.limits,
+        input.now,
+    )?;
     let directory = manifest_directory(&spec.output.prefix);
     let mut consumed = Consumed::open(store, &directory, &spec.source.prefix).await?;
     let mut builder = Builder::new(Shape {
@@ -253,13 +289,29 @@ fn place(
                 return Err(Error::NameTooLong(directory));
             }
             let Object { key, etag, size, .. } = object;
-            let group = builder.take(directory, Source { key: key.clone(), etag: etag.clone(), size }, full);
-            Ok(Some(Line { key, etag, group: Some(group) }))
+            let group = builder.take(
+                directory,
+                Source {
+                    key: key.clone(),
+                    etag: etag.clone(),
+                    size,
+                },
+                full,
+            );
+            Ok(Some(Line {
+                key,
+                etag,
+                group: Some(group),
+            }))
         }
         Verdict::Leave(reason) => {
             builder.leave(reason, &object.key);
             let Object { key, etag, .. } = object;
-            Ok((reason == LeftOut::Consumed).then_some(Line { key, etag, group: None }))
+            Ok((reason == LeftOut::Consumed).then_some(Line {
+                key,
+                etag,
+                group: None,
+            }))
         }
         Verdict::Fail => Err(Error::Archived(object.key)),
     }

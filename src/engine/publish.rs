@@ -56,8 +56,15 @@ pub(crate) async fn announce(context: &Context, plan: &Plan) -> Result<(), Error
     let directory = manifest_directory(&plan.output_prefix);
     context.fence.look().await?;
     let success = format!("{directory}{}/{SUCCESS}", plan.job.uid);
-    context.store.put(&success, bytes::Bytes::new(), Put::default()).await?;
-    let folded: Vec<String> = plan.folded.iter().map(|job| format!("{directory}{job}/{CONSUMED}")).collect();
+    context
+        .store
+        .put(&success, bytes::Bytes::new(), Put::default())
+        .await?;
+    let folded: Vec<String> = plan
+        .folded
+        .iter()
+        .map(|job| format!("{directory}{job}/{CONSUMED}"))
+        .collect();
     if !folded.is_empty() {
         context.store.delete(&folded).await?;
     }
@@ -83,7 +90,12 @@ pub(crate) async fn runs(ledger: &Ledger, finished: &Finished<'_>) -> Result<Vec
         while !next.0.is_empty() {
             let body = ledger.body(&next.0, &next.1).await?;
             let after = body.run.after.clone();
-            of_shard.push(ShardRun { shard, run: body.run, last: body.sequence, sha256: next.1 });
+            of_shard.push(ShardRun {
+                shard,
+                run: body.run,
+                last: body.sequence,
+                sha256: next.1,
+            });
             next = after.map(|after| (after.name, after.sha256)).unwrap_or_default();
         }
         all.extend(of_shard.into_iter().rev());
@@ -94,19 +106,26 @@ pub(crate) async fn runs(ledger: &Ledger, finished: &Finished<'_>) -> Result<Vec
 /// Every body that counts, in order. Each is checked against the hash that its successor names.
 pub(crate) fn bodies<'a>(ledger: &'a Ledger, runs: &'a [ShardRun]) -> BoxStream<'a, Result<Body, Error>> {
     let of_run = move |run: &'a ShardRun| {
-        let names = (run.run.first..=run.last).map(move |sequence| {
-            Ledger::body_name(run.shard, sequence, run.run.epoch, &run.run.holder)
-        });
+        let names = (run.run.first..=run.last)
+            .map(move |sequence| Ledger::body_name(run.shard, sequence, run.run.epoch, &run.run.holder));
         let mut before: Option<String> = None;
         stream::iter(names)
-            .map(move |name| async move { ledger.body_unchecked(&name).await.map(|(body, hash)| (name, body, hash)) })
+            .map(move |name| async move {
+                ledger
+                    .body_unchecked(&name)
+                    .await
+                    .map(|(body, hash)| (name, body, hash))
+            })
             .buffered(CONCURRENCY)
             .map(move |read| {
                 let (name, body, sha256) = read?;
                 let chained = before.as_ref().is_none_or(|before| *before == body.previous);
                 let ends = body.sequence != run.last || sha256 == run.sha256;
                 if !chained || !ends {
-                    return Err(Error::Ledger { name, problem: "it was altered".to_owned() });
+                    return Err(Error::Ledger {
+                        name,
+                        problem: "it was altered".to_owned(),
+                    });
                 }
                 before = Some(sha256);
                 Ok(body)
@@ -134,7 +153,10 @@ pub(crate) fn outputs<'a>(
 
 async fn look_at(context: &Context, mut output: OutputRecord) -> Result<OutputRecord, Error> {
     let head = context.store.head(&output.key).await?;
-    let altered = |problem: &str| Error::OutputAltered { key: output.key.clone(), problem: problem.to_owned() };
+    let altered = |problem: &str| Error::OutputAltered {
+        key: output.key.clone(),
+        problem: problem.to_owned(),
+    };
     let head = head.ok_or_else(|| altered("is gone"))?;
     if head.size != output.size || head.token.as_deref() != Some(&output.token) {
         return Err(altered("is not what was written"));
@@ -153,7 +175,11 @@ struct File {
 
 impl File {
     fn new(context: &Context, plan: &Plan, name: &str) -> Self {
-        let key = format!("{}{}/{name}", manifest_directory(&plan.output_prefix), plan.job.uid);
+        let key = format!(
+            "{}{}/{name}",
+            manifest_directory(&plan.output_prefix),
+            plan.job.uid
+        );
         let sink = Sink {
             store: Arc::clone(&context.store),
             ledger: context.ledger.clone(),
@@ -164,7 +190,10 @@ impl File {
         };
         let writer = context.ledger.writer();
         let token = format!("{name} {} {}", writer.epoch, writer.holder);
-        Self { output: Output::new(sink, key, token, name.to_owned()), hash: Sha256::new() }
+        Self {
+            output: Output::new(sink, key, token, name.to_owned()),
+            hash: Sha256::new(),
+        }
     }
 
     async fn append(&mut self, bytes: &[u8]) -> Result<(), Error> {
@@ -218,7 +247,11 @@ async fn write_manifest(
     file.json(",\n\"recordsDropped\": ", &0).await?;
     file.json(",\n\"skipped\": ", skipped).await?;
     file.append(b"\n}\n").await?;
-    Ok(PublishStatus { sha256: file.close().await?, outputs: count, time: None })
+    Ok(PublishStatus {
+        sha256: file.close().await?,
+        outputs: count,
+        time: None,
+    })
 }
 
 /// Own sources and those of earlier jobs that still exist, in key order.
@@ -229,7 +262,14 @@ async fn write_consumed(
 ) -> Result<(), Error> {
     let plan = finished.plan;
     let mut file = File::new(context, plan, CONSUMED);
-    file.json("", &Header { version: 1, source_prefix: plan.source_prefix.clone() }).await?;
+    file.json(
+        "",
+        &Header {
+            version: 1,
+            source_prefix: plan.source_prefix.clone(),
+        },
+    )
+    .await?;
     file.append(b"\n").await?;
     let mut candidates = Candidates::open(context, finished, skipped).await?;
     while let Some(line) = candidates.next().await? {
@@ -254,8 +294,15 @@ impl Candidates {
         let key = context.ledger.candidates_key(finished.location);
         let dropped = context.ledger.dropped(finished.location).await?;
         let lines = Lines::open(Arc::clone(&context.store), key.clone()).await?;
-        let lines = lines.ok_or(Error::Ledger { name: key, problem: "it is missing".to_owned() })?;
-        Ok(Self { lines, dropped, skipped: skipped.iter().map(|source| source.key.clone()).collect() })
+        let lines = lines.ok_or(Error::Ledger {
+            name: key,
+            problem: "it is missing".to_owned(),
+        })?;
+        Ok(Self {
+            lines,
+            dropped,
+            skipped: skipped.iter().map(|source| source.key.clone()).collect(),
+        })
     }
 
     pub(crate) async fn next(&mut self) -> Result<Option<Line>, Error> {

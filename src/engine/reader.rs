@@ -19,7 +19,11 @@ use crate::store::{self, Store};
 const UNIT: u64 = 1 << 10;
 
 pub(crate) enum Item {
-    Group { place: Place, directory: String, extension: String },
+    Group {
+        place: Place,
+        directory: String,
+        extension: String,
+    },
     Source(Place, Source),
     /// The next stored bytes of the source, and the room they take until they are merged.
     Chunk(Result<Bytes, store::Error>, Room),
@@ -38,7 +42,10 @@ pub(crate) struct Room(#[allow(dead_code)] OwnedSemaphorePermit);
 
 enum Ahead {
     Ready(Item),
-    Reading(AbortOnDropHandle<Result<Bytes, store::Error>>, OwnedSemaphorePermit),
+    Reading(
+        AbortOnDropHandle<Result<Bytes, store::Error>>,
+        OwnedSemaphorePermit,
+    ),
 }
 
 /// What remains to be read of one source.
@@ -76,7 +83,9 @@ impl Reader {
         window: Window,
     ) -> Result<Self, Error> {
         let range = &plan.shards[shard];
-        let segments = plan.segments[range.first..range.first + range.count].iter().skip(cursor.segment);
+        let segments = plan.segments[range.first..range.first + range.count]
+            .iter()
+            .skip(cursor.segment);
         let mut reader = Self {
             store,
             ledger,
@@ -100,7 +109,11 @@ impl Reader {
     fn skip_to(&mut self, cursor: &Cursor) {
         let rest = self.entries.split_off(cursor.entry.min(self.entries.len()));
         let passed = std::mem::replace(&mut self.entries, rest);
-        let group = passed.into_iter().rev().map(|(_, entry)| entry).find(|entry| matches!(entry, Entry::Group { .. }));
+        let group = passed
+            .into_iter()
+            .rev()
+            .map(|(_, entry)| entry)
+            .find(|entry| matches!(entry, Entry::Group { .. }));
         if let (Some(group), Some((place, Entry::Source(source)))) = (group, self.entries.front().cloned()) {
             self.push_entry(place, group);
             if let Some(offset) = &cursor.offset {
@@ -113,14 +126,19 @@ impl Reader {
     fn push_entry(&mut self, place: Place, entry: Entry) {
         match entry {
             Entry::Group { directory, extension } => {
-                self.ahead.push_back(Ahead::Ready(Item::Group { place, directory, extension }));
+                self.ahead.push_back(Ahead::Ready(Item::Group {
+                    place,
+                    directory,
+                    extension,
+                }));
             }
             Entry::Source(source) => self.push_source(place, source, 0),
         }
     }
 
     fn push_source(&mut self, place: Place, source: Source, from: u64) {
-        self.ahead.push_back(Ahead::Ready(Item::Source(place, source.clone())));
+        self.ahead
+            .push_back(Ahead::Ready(Item::Source(place, source.clone())));
         self.remaining = Some(Remaining { source, from });
     }
 
@@ -133,7 +151,9 @@ impl Reader {
                 Some(Ahead::Reading(handle, permit)) => {
                     self.reading -= 1;
                     let key = self.remaining.as_ref().map_or("", |r| &r.source.key);
-                    let bytes = handle.await.unwrap_or_else(|panic| Err(task_failed(key, &panic.to_string())));
+                    let bytes = handle
+                        .await
+                        .unwrap_or_else(|panic| Err(task_failed(key, &panic.to_string())));
                     return Ok(Some(Item::Chunk(bytes, Room(permit))));
                 }
                 None if self.entries.is_empty() && self.remaining.is_none() => {
@@ -163,12 +183,15 @@ impl Reader {
                 };
                 let (store, key, etag) = (Arc::clone(&self.store), source.key.clone(), source.etag.clone());
                 let read = tokio::spawn(async move { store.read(&key, from..to, &etag).await });
-                self.ahead.push_back(Ahead::Reading(AbortOnDropHandle::new(read), permit));
+                self.ahead
+                    .push_back(Ahead::Reading(AbortOnDropHandle::new(read), permit));
                 self.reading += 1;
                 self.remaining = Some(Remaining { source, from: to });
                 continue;
             }
-            let Some((place, entry)) = self.entries.pop_front() else { return };
+            let Some((place, entry)) = self.entries.pop_front() else {
+                return;
+            };
             self.push_entry(place, entry);
         }
     }
@@ -178,13 +201,18 @@ impl Reader {
         if self.loading.is_none() {
             self.load_next();
         }
-        let Some(loading) = self.loading.take() else { return Ok(false) };
+        let Some(loading) = self.loading.take() else {
+            return Ok(false);
+        };
         let segment = loading.await.map_err(|panic| Error::Ledger {
             name: self.location.clone(),
             problem: format!("a segment cannot be read: {panic}"),
         })??;
         let number = self.next_segment;
-        let places = (0..).map(|entry| Place { segment: number, entry });
+        let places = (0..).map(|entry| Place {
+            segment: number,
+            entry,
+        });
         self.entries = places.zip(segment.entries).collect();
         self.next_segment += 1;
         self.load_next();
@@ -192,7 +220,9 @@ impl Reader {
     }
 
     fn load_next(&mut self) {
-        let Some(next) = self.segments.pop_front() else { return };
+        let Some(next) = self.segments.pop_front() else {
+            return;
+        };
         let (ledger, location) = (self.ledger.clone(), self.location.clone());
         let load = async move { ledger.segment(&location, next.number, &next.sha256).await };
         self.loading = Some(AbortOnDropHandle::new(tokio::spawn(load)));

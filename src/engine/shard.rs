@@ -73,7 +73,10 @@ impl Last {
             let body = context.ledger.body(&checkpoint.body, &checkpoint.sha256).await?;
             if body.version != BODY_VERSION || body.plan != input.plan_sha256 {
                 let problem = "it belongs to another plan or version".to_owned();
-                return Err(Error::Ledger { name: checkpoint.body, problem });
+                return Err(Error::Ledger {
+                    name: checkpoint.body,
+                    problem,
+                });
             }
             Some(body)
         };
@@ -83,12 +86,27 @@ impl Last {
             sha256: checkpoint.sha256.clone(),
         });
         let first = checkpoint.sequence + 1;
-        let run = Run { epoch: writer.epoch, holder: writer.holder.clone(), first, after };
-        Ok(Self { checkpoint, body, run })
+        let run = Run {
+            epoch: writer.epoch,
+            holder: writer.holder.clone(),
+            first,
+            after,
+        };
+        Ok(Self {
+            checkpoint,
+            body,
+            run,
+        })
     }
 
     /// Stores a body and moves the pointer to it. Only then is the batch done (I1).
-    async fn advance(&mut self, context: &Context, input: &ShardInput, body: Body, attempts: i32) -> Result<(), Error> {
+    async fn advance(
+        &mut self,
+        context: &Context,
+        input: &ShardInput,
+        body: Body,
+        attempts: i32,
+    ) -> Result<(), Error> {
         let done = body.cursor.segment >= input.plan.shards[body.shard].count;
         let shard = &input.plan.shards[body.shard];
         let remaining = plan::batches(
@@ -144,7 +162,10 @@ impl Last {
         let attempts = self.checkpoint.attempts + 1;
         let mut body = self.next_body(input, shard);
         match self.body.as_ref() {
-            Some(Body { open: Some(OpenOutput { start, .. }), .. }) => {
+            Some(Body {
+                open: Some(OpenOutput { start, .. }),
+                ..
+            }) => {
                 body.cursor = start.cursor.clone();
                 body.batch = start.batch;
                 body.totals = start.totals;
@@ -252,7 +273,11 @@ impl<'a> Work<'a> {
             part_bytes: frozen.part_bytes,
             uploads: shares.uploads,
         };
-        let (cursor, totals) = last.body.as_ref().map(|b| (b.cursor.clone(), b.totals)).unwrap_or_default();
+        let (cursor, totals) = last
+            .body
+            .as_ref()
+            .map(|b| (b.cursor.clone(), b.totals))
+            .unwrap_or_default();
         let saved = last.body.as_ref().and_then(|body| body.open.clone());
         let open = match saved {
             Some(saved) => Some(reopen(context, &sink, input, shard, saved).await?),
@@ -282,7 +307,11 @@ impl<'a> Work<'a> {
             draining: false,
             room: None,
             out: Vec::new(),
-            last_cut: Start { cursor, batch: last.checkpoint.batch, totals },
+            last_cut: Start {
+                cursor,
+                batch: last.checkpoint.batch,
+                totals,
+            },
             at_cut: true,
             counted: 0,
             totals,
@@ -313,15 +342,28 @@ impl<'a> Work<'a> {
             }
             let Some(item) = self.reader.next().await? else {
                 self.finish_group().await?;
-                let end = Cursor { segment: self.input.plan.shards[self.shard].count, ..Cursor::default() };
+                let end = Cursor {
+                    segment: self.input.plan.shards[self.shard].count,
+                    ..Cursor::default()
+                };
                 self.checkpoint(end).await?;
                 return Ok(BatchEnd::ShardDone);
             };
             let checkpointed = match item {
-                Item::Group { place, directory, extension } => self.enter_group(place, directory, extension).await?,
+                Item::Group {
+                    place,
+                    directory,
+                    extension,
+                } => self.enter_group(place, directory, extension).await?,
                 Item::Source(place, source) => {
                     let offset = self.resume_at.take();
-                    self.current = Some(Current { place, source, offset, begun: false, left_out: false });
+                    self.current = Some(Current {
+                        place,
+                        source,
+                        offset,
+                        begun: false,
+                        left_out: false,
+                    });
                     false
                 }
                 Item::Chunk(bytes, room) => {
@@ -336,13 +378,33 @@ impl<'a> Work<'a> {
         }
     }
 
-    async fn enter_group(&mut self, place: Place, directory: String, extension: String) -> Result<bool, Error> {
-        if self.group.as_ref().is_some_and(|group| group.directory == directory) {
+    async fn enter_group(
+        &mut self,
+        place: Place,
+        directory: String,
+        extension: String,
+    ) -> Result<bool, Error> {
+        if self
+            .group
+            .as_ref()
+            .is_some_and(|group| group.directory == directory)
+        {
             return Ok(false);
         }
         self.finish_group().await?;
-        self.group = Some(GroupState { directory, extension, number: 0, codec: None });
-        self.cut(Cursor { segment: place.segment, entry: place.entry, offset: None, group: None }).await
+        self.group = Some(GroupState {
+            directory,
+            extension,
+            number: 0,
+            codec: None,
+        });
+        self.cut(Cursor {
+            segment: place.segment,
+            entry: place.entry,
+            offset: None,
+            group: None,
+        })
+        .await
     }
 
     async fn finish_group(&mut self) -> Result<(), Error> {
@@ -359,7 +421,9 @@ impl<'a> Work<'a> {
 
     async fn take_chunk(&mut self, bytes: Result<Bytes, store::Error>, room: Room) -> Result<(), Error> {
         let frozen = &self.input.plan.frozen;
-        let Some(current) = &mut self.current else { return Ok(()) };
+        let Some(current) = &mut self.current else {
+            return Ok(());
+        };
         if current.left_out {
             return Ok(());
         }
@@ -404,7 +468,9 @@ impl<'a> Work<'a> {
     /// `fresh`: nothing of the source has been merged, so that it may be left out.
     fn source_unreadable(&mut self, error: store::Error, fresh: bool) -> Result<(), Error> {
         let frozen = &self.input.plan.frozen;
-        let Some(current) = &self.current else { return Err(error.into()) };
+        let Some(current) = &self.current else {
+            return Err(error.into());
+        };
         let key = current.source.key.clone();
         match error.kind {
             ErrorKind::NotFound if fresh && frozen.skip_missing => self.leave_out("missing".to_owned()),
@@ -421,12 +487,17 @@ impl<'a> Work<'a> {
         let Some(current) = &self.current else { return };
         tracing::warn!(key = current.source.key, reason, "source left out");
         self.totals.skipped += 1;
-        self.batch.skipped.push(SkippedSource { key: current.source.key.clone(), reason });
+        self.batch.skipped.push(SkippedSource {
+            key: current.source.key.clone(),
+            reason,
+        });
     }
 
     /// No more bytes of the current source will be read. Returns whether a checkpoint was made.
     async fn end_source(&mut self) -> Result<bool, Error> {
-        let Some(current) = &mut self.current else { return Ok(false) };
+        let Some(current) = &mut self.current else {
+            return Ok(false);
+        };
         if current.left_out {
             return self.source_done(self.at_cut).await;
         }
@@ -444,11 +515,14 @@ impl<'a> Work<'a> {
     /// Hands out what the merge has. Returns whether a checkpoint was made, with more to hand out.
     async fn drain(&mut self) -> Result<bool, Error> {
         loop {
-            let (Some(merge), Some(current)) = (&mut self.merge, &self.current) else { return Ok(false) };
+            let (Some(merge), Some(current)) = (&mut self.merge, &self.current) else {
+                return Ok(false);
+            };
             self.out.clear();
-            let step = merge
-                .advance(&mut self.out)
-                .map_err(|problem| Error::BadSource { key: current.source.key.clone(), problem })?;
+            let step = merge.advance(&mut self.out).map_err(|problem| Error::BadSource {
+                key: current.source.key.clone(),
+                problem,
+            })?;
             let (codec, records, offset) = (merge.output_codec(), merge.counts().records, merge.offset());
             let place = current.place;
             self.write(codec).await?;
@@ -460,8 +534,12 @@ impl<'a> Work<'a> {
                 }
                 Step::Cut => {
                     self.count(records);
-                    let cursor =
-                        Cursor { segment: place.segment, entry: place.entry, offset: Some(offset), group: None };
+                    let cursor = Cursor {
+                        segment: place.segment,
+                        entry: place.entry,
+                        offset: Some(offset),
+                        group: None,
+                    };
                     if self.cut(cursor).await? {
                         return Ok(true);
                     }
@@ -479,14 +557,22 @@ impl<'a> Work<'a> {
     }
 
     async fn source_done(&mut self, cut: bool) -> Result<bool, Error> {
-        let Some(Current { place, source, .. }) = self.current.take() else { return Ok(false) };
+        let Some(Current { place, source, .. }) = self.current.take() else {
+            return Ok(false);
+        };
         self.totals.sources += 1;
         self.totals.bytes_read += source.size;
         self.batch.sources += 1;
         if !cut {
             return Ok(false);
         }
-        self.cut(Cursor { segment: place.segment, entry: place.entry + 1, offset: None, group: None }).await
+        self.cut(Cursor {
+            segment: place.segment,
+            entry: place.entry + 1,
+            offset: None,
+            group: None,
+        })
+        .await
     }
 
     /// Appends what the merge handed out to the open output.
@@ -509,7 +595,10 @@ impl<'a> Work<'a> {
         let (key, token) = name_output(self.input, self.shard, group, group.number, codec);
         // Unique among this writer's uploads: an output that is built again starts a later batch.
         let Cursor { segment, entry, .. } = self.last_cut.cursor;
-        let label = format!("{}-{segment}-{entry}-{}", self.last.checkpoint.sequence, group.number);
+        let label = format!(
+            "{}-{segment}-{entry}-{}",
+            self.last.checkpoint.sequence, group.number
+        );
         group.number += 1;
         group.codec = Some(codec);
         self.open = Some(Open {
@@ -528,7 +617,9 @@ impl<'a> Work<'a> {
     }
 
     async fn close_output(&mut self) -> Result<(), Error> {
-        let Some(Open { output, records, .. }) = self.open.take() else { return Ok(()) };
+        let Some(Open { output, records, .. }) = self.open.take() else {
+            return Ok(());
+        };
         let (key, token) = (output.key().to_owned(), output.token().to_owned());
         let finished = output.close().await?;
         self.totals.bytes_written += finished.size;
@@ -538,7 +629,10 @@ impl<'a> Work<'a> {
             etag: finished.etag,
             crc64nvme: finished.crc64nvme,
             records,
-            group: self.group.as_ref().map_or(String::new(), |group| group.directory.clone()),
+            group: self
+                .group
+                .as_ref()
+                .map_or(String::new(), |group| group.directory.clone()),
             token,
         });
         Ok(())
@@ -549,11 +643,19 @@ impl<'a> Work<'a> {
     async fn cut(&mut self, mut cursor: Cursor) -> Result<bool, Error> {
         let frozen = &self.input.plan.frozen;
         self.at_cut = true;
-        if self.open.as_ref().is_some_and(|open| open.output.len() >= frozen.target_bytes) {
+        if self
+            .open
+            .as_ref()
+            .is_some_and(|open| open.output.len() >= frozen.target_bytes)
+        {
             self.close_output().await?;
         }
         cursor.group.clone_from(&self.group);
-        self.last_cut = Start { cursor: cursor.clone(), batch: self.last.checkpoint.batch, totals: self.totals };
+        self.last_cut = Start {
+            cursor: cursor.clone(),
+            batch: self.last.checkpoint.batch,
+            totals: self.totals,
+        };
         let full = self.batch.bytes >= frozen.batch_bytes || self.batch.sources >= BATCH_SOURCES;
         if full || self.context.stop.is_cancelled() {
             self.checkpoint(cursor).await?;
@@ -581,15 +683,31 @@ impl<'a> Work<'a> {
     }
 }
 
-fn name_output(input: &ShardInput, shard: usize, group: &GroupState, number: u32, codec: Codec) -> (String, String) {
+fn name_output(
+    input: &ShardInput,
+    shard: usize,
+    group: &GroupState,
+    number: u32,
+    codec: Codec,
+) -> (String, String) {
     let extension = format!("{}{}", group.extension, codec.extension());
     let encoder = format::encoder_version(codec);
-    let key = input.plan.output_key(&input.plan_sha256, &group.directory, shard, number, &extension);
-    (key, Plan::output_token(&input.plan_sha256, shard, &group.directory, number, encoder))
+    let key = input
+        .plan
+        .output_key(&input.plan_sha256, &group.directory, shard, number, &extension);
+    (
+        key,
+        Plan::output_token(&input.plan_sha256, shard, &group.directory, number, encoder),
+    )
 }
 
 async fn save(ledger: &Ledger, open: &mut Open, sequence: i64) -> Result<OpenOutput, Error> {
-    let Saved { upload, sent_bytes, crc, tail } = open.output.save().await?;
+    let Saved {
+        upload,
+        sent_bytes,
+        crc,
+        tail,
+    } = open.output.save().await?;
     let tail = match tail {
         Some(bytes) => {
             let (name, size) = (ledger.tail_name(sequence), bytes.len() as u64);
@@ -618,7 +736,10 @@ async fn reopen(
     shard: usize,
     saved: OpenOutput,
 ) -> Result<Open, Error> {
-    let lost = |why: &str| Error::OutputLost { key: saved.key.clone(), why: why.to_owned() };
+    let lost = |why: &str| Error::OutputLost {
+        key: saved.key.clone(),
+        why: why.to_owned(),
+    };
     if saved.encoder != format::encoder_version(saved.codec) {
         return Err(lost("it was begun by another version of the encoder"));
     }
@@ -629,16 +750,31 @@ async fn reopen(
         }
         None => None,
     };
-    let Some(group) = &saved.start.cursor.group else { return Err(lost("it belongs to no group")) };
+    let Some(group) = &saved.start.cursor.group else {
+        return Err(lost("it belongs to no group"));
+    };
     let (key, token) = name_output(input, shard, group, group.number, saved.codec);
-    let resumed = Saved { upload: saved.upload, sent_bytes: saved.sent_bytes, crc: saved.crc, tail };
+    let resumed = Saved {
+        upload: saved.upload,
+        sent_bytes: saved.sent_bytes,
+        crc: saved.crc,
+        tail,
+    };
     let output = Output::resume(sink.clone(), key, token, "resumed".to_owned(), resumed).await?;
-    Ok(Open { output, start: saved.start, codec: saved.codec, records: saved.records })
+    Ok(Open {
+        output,
+        start: saved.start,
+        codec: saved.codec,
+        records: saved.records,
+    })
 }
 
 /// Reads a whole source and says whether it is good, before anything of it is merged.
 async fn check(context: &Context, frozen: &Frozen, source: &Source, first: Bytes) -> Result<(), Error> {
-    let settings = format::Settings { compression: format::Compression::Auto, ..frozen.format.clone() };
+    let settings = format::Settings {
+        compression: format::Compression::Auto,
+        ..frozen.format.clone()
+    };
     let mut merge = format::merge(&settings, None);
     merge.begin(None);
     let mut out = Vec::new();
@@ -655,7 +791,12 @@ async fn check(context: &Context, frozen: &Frozen, source: &Source, first: Bytes
                 Ok(Step::Cut) => {}
                 Ok(Step::NeedInput) => break,
                 Ok(Step::SourceEnd { .. }) => return Ok(()),
-                Err(problem) => return Err(Error::BadSource { key: source.key.clone(), problem }),
+                Err(problem) => {
+                    return Err(Error::BadSource {
+                        key: source.key.clone(),
+                        problem,
+                    });
+                }
             }
         }
         if read < source.size {

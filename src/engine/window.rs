@@ -37,12 +37,19 @@ impl Window {
     pub(crate) fn shares(self, part_bytes: u64) -> Result<Shares, Error> {
         let least = MERGE_BYTES + 2 * part_bytes + 2 * self.read_bytes;
         if self.bytes < least {
-            return Err(Error::WindowTooSmall { window: self.bytes, part: part_bytes, least });
+            return Err(Error::WindowTooSmall {
+                window: self.bytes,
+                part: part_bytes,
+                least,
+            });
         }
         let free = self.bytes - MERGE_BYTES;
         // Two thirds for the part being filled and those in flight; the rest reads ahead.
         let parts = (free * 2 / 3 / part_bytes).clamp(2, self.uploads as u64 + 1);
-        Ok(Shares { uploads: parts as usize - 1, read_bytes: free - parts * part_bytes })
+        Ok(Shares {
+            uploads: parts as usize - 1,
+            read_bytes: free - parts * part_bytes,
+        })
     }
 }
 
@@ -52,16 +59,32 @@ mod tests {
 
     #[test]
     fn the_default_window_holds_the_default_parts_and_reads() {
-        let window = Window { bytes: Window::DEFAULT_BYTES, uploads: 4, reads: 64, read_bytes: Window::READ_BYTES };
+        let window = Window {
+            bytes: Window::DEFAULT_BYTES,
+            uploads: 4,
+            reads: 64,
+            read_bytes: Window::READ_BYTES,
+        };
         let shares = window.shares(8 << 20).unwrap();
-        assert_eq!(shares, Shares { uploads: 4, read_bytes: 24 << 20 });
+        assert_eq!(
+            shares,
+            Shares {
+                uploads: 4,
+                read_bytes: 24 << 20
+            }
+        );
     }
 
     #[test]
     fn shares_never_exceed_the_window_and_always_allow_one_step() {
         for bytes in (1..400).map(|m| m << 20) {
             for part in [5 << 20, 8 << 20, 64 << 20] {
-                let window = Window { bytes, uploads: 4, reads: 64, read_bytes: Window::READ_BYTES };
+                let window = Window {
+                    bytes,
+                    uploads: 4,
+                    reads: 64,
+                    read_bytes: Window::READ_BYTES,
+                };
                 if let Ok(shares) = window.shares(part) {
                     assert!(MERGE_BYTES + (shares.uploads as u64 + 1) * part + shares.read_bytes <= bytes);
                     assert!(shares.uploads >= 1 && shares.read_bytes >= Window::READ_BYTES);

@@ -72,7 +72,11 @@ impl Output {
         let cut = self.cut_in(piece);
         let piece = &piece[..cut.unwrap_or(piece.len())];
         self.count(piece)?;
-        let to = if self.in_frames() { &mut self.frame } else { &mut *out };
+        let to = if self.in_frames() {
+            &mut self.frame
+        } else {
+            &mut *out
+        };
         to.extend_from_slice(piece);
         if cut.is_some() {
             self.cut(out);

@@ -103,7 +103,11 @@ impl Builder {
     /// Adds a source; sources come in the order of their keys. Full segments are pushed to `full`.
     /// Returns the number of its group.
     pub fn take(&mut self, directory: String, source: Source, full: &mut Vec<Numbered>) -> u64 {
-        while self.open.last().is_some_and(|group| !directory.starts_with(&group.directory)) {
+        while self
+            .open
+            .last()
+            .is_some_and(|group| !directory.starts_with(&group.directory))
+        {
             self.close_group(full);
         }
         if self.open.last().is_none_or(|group| group.directory != directory) {
@@ -111,7 +115,9 @@ impl Builder {
             self.open.push(Group::new(self.next_group, directory, extension));
             self.next_group += 1;
         }
-        let Some(group) = self.open.last_mut() else { return self.next_group };
+        let Some(group) = self.open.last_mut() else {
+            return self.next_group;
+        };
         let ordinal = group.ordinal;
         group.add(source);
         if group.sources >= self.shape.min_sources_per_group && group.draft.is_full(&self.shape) {
@@ -189,13 +195,27 @@ impl Builder {
             .collect();
         let shards = shards(&segments, self.shape.parallelism);
         self.dropped.sort_unstable();
-        Outline { segments, shards, totals: self.totals, left_out: self.left_out, dropped: self.dropped }
+        Outline {
+            segments,
+            shards,
+            totals: self.totals,
+            left_out: self.left_out,
+            dropped: self.dropped,
+        }
     }
 }
 
 impl Group {
     fn new(ordinal: u64, directory: String, extension: String) -> Self {
-        Self { ordinal, directory, extension, draft: Draft::default(), sources: 0, bytes: 0, handed_out: false }
+        Self {
+            ordinal,
+            directory,
+            extension,
+            draft: Draft::default(),
+            sources: 0,
+            bytes: 0,
+            handed_out: false,
+        }
     }
 
     fn add(&mut self, source: Source) {
@@ -242,7 +262,12 @@ fn shards(segments: &[SegmentRef], parallelism: usize) -> Vec<ShardPlan> {
         let place = (middle * wanted as u128 / u128::from(total.max(1))) as usize;
         before += cost(segment);
         if shards.is_empty() || (place >= shards.len() && shards.len() < wanted) {
-            shards.push(ShardPlan { first: index, count: 0, sources: 0, bytes: 0 });
+            shards.push(ShardPlan {
+                first: index,
+                count: 0,
+                sources: 0,
+                bytes: 0,
+            });
         }
         if let Some(shard) = shards.last_mut() {
             shard.count += 1;
@@ -256,12 +281,20 @@ fn shards(segments: &[SegmentRef], parallelism: usize) -> Vec<ShardPlan> {
 /// `.json` of `logs/a.json.gz`: the last extension below that of the compression, if it looks like one.
 fn extension(key: &str) -> String {
     let name = key.rsplit('/').next().unwrap_or(key);
-    let bare = [".gz", ".gzip", ".zst", ".zstd"].iter().find_map(|e| name.strip_suffix(e)).unwrap_or(name);
+    let bare = [".gz", ".gzip", ".zst", ".zstd"]
+        .iter()
+        .find_map(|e| name.strip_suffix(e))
+        .unwrap_or(name);
     match bare.rfind('.') {
         Some(dot) if dot > 0 => {
             let extension = &bare[dot + 1..];
-            let plain = (1..=10).contains(&extension.len()) && extension.bytes().all(|b| b.is_ascii_alphanumeric());
-            if plain { bare[dot..].to_owned() } else { String::new() }
+            let plain =
+                (1..=10).contains(&extension.len()) && extension.bytes().all(|b| b.is_ascii_alphanumeric());
+            if plain {
+                bare[dot..].to_owned()
+            } else {
+                String::new()
+            }
         }
         _ => String::new(),
     }

@@ -122,9 +122,19 @@ pub struct LeftOutCount {
 
 impl Plan {
     /// Name of an output: a function of the plan alone, so that every worker of a shard finds the same.
-    pub fn output_key(&self, sha256: &str, directory: &str, shard: usize, number: u32, extension: &str) -> String {
+    pub fn output_key(
+        &self,
+        sha256: &str,
+        directory: &str,
+        shard: usize,
+        number: u32,
+        extension: &str,
+    ) -> String {
         let id = sha256.get(..12).unwrap_or(sha256);
-        format!("{}{directory}part-{id}-{shard:03}-{number:05}{extension}", self.output_prefix)
+        format!(
+            "{}{directory}part-{id}-{shard:03}-{number:05}{extension}",
+            self.output_prefix
+        )
     }
 
     /// What recognises an output of this plan in the object's metadata.
@@ -137,9 +147,17 @@ impl Plan {
     /// An estimate of the requests the job makes: (reads and lists, writes).
     pub fn estimated_requests(&self) -> (u64, u64) {
         let objects = self.totals.sources + self.totals.left_out;
-        let reads = objects.div_ceil(1000) + self.totals.sources.max(self.totals.bytes.div_ceil(crate::api::CUT_BYTES));
+        let reads = objects.div_ceil(1000)
+            + self
+                .totals
+                .sources
+                .max(self.totals.bytes.div_ceil(crate::api::CUT_BYTES));
         let parts = self.totals.bytes.div_ceil(self.frozen.part_bytes);
-        let batches: u64 = self.shards.iter().map(|s| s.batches(self.frozen.batch_bytes)).sum();
+        let batches: u64 = self
+            .shards
+            .iter()
+            .map(|s| s.batches(self.frozen.batch_bytes))
+            .sum();
         let writes = parts.max(self.totals.estimated_outputs) + 2 * batches + self.segments.len() as u64 + 4;
         (reads, writes)
     }

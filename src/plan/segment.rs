@@ -39,7 +39,9 @@ impl Segment {
     }
 
     pub fn decode(lines: &[u8]) -> Result<Self, serde_json::Error> {
-        let entries = serde_json::Deserializer::from_slice(lines).into_iter().collect::<Result<Vec<Entry>, _>>()?;
+        let entries = serde_json::Deserializer::from_slice(lines)
+            .into_iter()
+            .collect::<Result<Vec<Entry>, _>>()?;
         Ok(Self { entries })
     }
 }

@@ -29,7 +29,9 @@ pub enum LeftOut {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
     /// A source of the group of this directory, relative to the source prefix.
-    Take { directory: String },
+    Take {
+        directory: String,
+    },
     Leave(LeftOut),
     /// Cannot be read, and the job says to fail on such.
     Fail,
@@ -71,7 +73,11 @@ impl Selector {
         Ok(Self {
             prefix: source.prefix.clone(),
             state_prefix: state_prefix.to_owned(),
-            include: if source.include.is_empty() { None } else { Some(globs("include", &source.include)?) },
+            include: if source.include.is_empty() {
+                None
+            } else {
+                Some(globs("include", &source.include)?)
+            },
             exclude: globs("exclude", &source.exclude)?,
             newest: now.saturating_sub(source.min_object_age_seconds),
             max_size: limits.max_source,
@@ -82,8 +88,11 @@ impl Selector {
 
     /// `consumed`: whether an earlier job has published this version of the object.
     pub fn judge(&self, object: &Object, consumed: bool) -> Verdict {
-        let Some(name) = object.key.strip_prefix(&self.prefix) else { return Verdict::Leave(LeftOut::Own) };
-        let own = object.key.starts_with(&self.state_prefix) || object.key.split('/').any(|s| s == OWN_SEGMENT);
+        let Some(name) = object.key.strip_prefix(&self.prefix) else {
+            return Verdict::Leave(LeftOut::Own);
+        };
+        let own =
+            object.key.starts_with(&self.state_prefix) || object.key.split('/').any(|s| s == OWN_SEGMENT);
         let leave = if own {
             LeftOut::Own
         } else if name.ends_with('/') || name.is_empty() {
@@ -108,7 +117,9 @@ impl Selector {
                 GroupBy::Directory => name.rfind('/').map_or("", |slash| &name[..=slash]),
                 GroupBy::All => "",
             };
-            return Verdict::Take { directory: directory.to_owned() };
+            return Verdict::Take {
+                directory: directory.to_owned(),
+            };
         };
         Verdict::Leave(leave)
     }
@@ -117,8 +128,21 @@ impl Selector {
 fn globs(field: &'static str, patterns: &[String]) -> Result<GlobSet, InvalidGlob> {
     let mut set = GlobSetBuilder::new();
     for glob in patterns {
-        let invalid = |error: globset::Error| InvalidGlob { field, glob: glob.clone(), problem: error.kind().to_string() };
-        set.add(GlobBuilder::new(glob).literal_separator(true).build().map_err(invalid)?);
+        let invalid = |error: globset::Error| InvalidGlob {
+            field,
+            glob: glob.clone(),
+            problem: error.kind().to_string(),
+        };
+        set.add(
+            GlobBuilder::new(glob)
+                .literal_separator(true)
+                .build()
+                .map_err(invalid)?,
+        );
     }
-    set.build().map_err(|error| InvalidGlob { field, glob: patterns.join(", "), problem: error.kind().to_string() })
+    set.build().map_err(|error| InvalidGlob {
+        field,
+        glob: patterns.join(", "),
+        problem: error.kind().to_string(),
+    })
 }

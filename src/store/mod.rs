@@ -4,15 +4,22 @@
 //! caller's purposes. SDK types never leave this module's children. Nothing here knows about plans,
 //! batches or ledgers.
 
+mod config;
+mod credentials;
+mod s3;
+
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 
+pub use self::config::{Addressing, Retries, Settings, SettingsError};
+pub use self::s3::S3;
 use crate::disposition::Disposition;
 
-pub type Result<T> = std::result::Result<T, Error>;
+pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// One bucket. Implementations: `s3` (the real one) and `memory` (for the simulation).
 #[async_trait]
@@ -66,6 +73,9 @@ pub trait Store: Send + Sync {
     /// Tries out, with objects of a unique name under `prefix` that are removed again, what this
     /// store honours.
     async fn probe(&self, prefix: &str) -> Result<Capabilities>;
+
+    /// The same store, making use of what a probe has found it to honour.
+    fn with_capabilities(&self, capabilities: Capabilities) -> Arc<dyn Store>;
 }
 
 /// What a listing says of one object.
@@ -148,20 +158,24 @@ pub enum Deleted {
 /// What a store honours of the optional part of the protocol. Correctness never rests on these.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "seven independent facts, recorded as they are"
+)]
 pub struct Capabilities {
-    /// PutObject with `If-None-Match: *` is refused when the key exists.
+    /// `PutObject` with `If-None-Match: *` is refused when the key exists.
     pub create_only: bool,
-    /// GetObject with `If-Match` is refused for another version.
+    /// `GetObject` with `If-Match` is refused for another version.
     pub if_match_read: bool,
-    /// CompleteMultipartUpload with `If-None-Match: *` is refused when the key exists.
+    /// `CompleteMultipartUpload` with `If-None-Match: *` is refused when the key exists.
     pub conditional_complete: bool,
-    /// CompleteMultipartUpload with a wrong `x-amz-mp-object-size` is refused.
+    /// `CompleteMultipartUpload` with a wrong `x-amz-mp-object-size` is refused.
     pub size_guard: bool,
-    /// DeleteObject with a wrong `If-Match` is refused.
+    /// `DeleteObject` with a wrong `If-Match` is refused.
     pub conditional_delete: bool,
-    /// ListParts tells the parts of an open upload.
+    /// `ListParts` tells the parts of an open upload.
     pub list_parts: bool,
-    /// ListMultipartUploads finds an open upload by its key.
+    /// `ListMultipartUploads` finds an open upload by its key.
     pub list_uploads: bool,
 }
 

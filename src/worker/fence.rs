@@ -38,9 +38,21 @@ pub struct ShardFence {
 
 impl ShardFence {
     /// Claims the shard for this worker, if its epoch is still the current one and nobody else has.
-    pub async fn claim(api: Arc<dyn JobApi>, identity: Identity) -> Result<(Self, CompactionJob), FenceError> {
-        let fence = Self { api, identity, known: Mutex::new((Checkpoint::default(), None)) };
-        let Identity { job_uid, shard, epoch, holder } = &fence.identity;
+    pub async fn claim(
+        api: Arc<dyn JobApi>,
+        identity: Identity,
+    ) -> Result<(Self, CompactionJob), FenceError> {
+        let fence = Self {
+            api,
+            identity,
+            known: Mutex::new((Checkpoint::default(), None)),
+        };
+        let Identity {
+            job_uid,
+            shard,
+            epoch,
+            holder,
+        } = &fence.identity;
         let operations = vec![
             test("/metadata/uid", json!(job_uid)),
             test(&format!("/status/shards/{shard}/index"), json!(shard)),
@@ -64,14 +76,20 @@ impl ShardFence {
                     return Ok(job);
                 }
                 Err(ApiError::NotFound) => return Err(FenceError::Fenced("the job is gone".to_owned())),
-                Err(error) if Instant::now() >= deadline => return Err(FenceError::Unavailable(error.to_string())),
+                Err(error) if Instant::now() >= deadline => {
+                    return Err(FenceError::Unavailable(error.to_string()));
+                }
                 Err(_) => sleep(PAUSE).await,
             }
         }
     }
 
     fn shard<'a>(&self, job: &'a CompactionJob) -> Option<&'a ShardStatus> {
-        job.status.as_ref()?.shards.iter().find(|shard| shard.index == self.identity.shard)
+        job.status
+            .as_ref()?
+            .shards
+            .iter()
+            .find(|shard| shard.index == self.identity.shard)
     }
 
     /// Whether the job still says that this worker holds its shard.
@@ -80,7 +98,9 @@ impl ShardFence {
         if job.metadata.uid.as_deref() != Some(&self.identity.job_uid) {
             return fenced("the job was created anew".to_owned());
         }
-        let Some(shard) = self.shard(job) else { return fenced("the shard is gone".to_owned()) };
+        let Some(shard) = self.shard(job) else {
+            return fenced("the shard is gone".to_owned());
+        };
         if shard.epoch != self.identity.epoch {
             return fenced(format!("epoch {} has begun", shard.epoch));
         }
@@ -95,13 +115,19 @@ impl ShardFence {
     }
 
     fn known(&self) -> Checkpoint {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).0.clone()
+        self.known
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .0
+            .clone()
     }
 
     /// Whether the job shows that our patch was applied: the claim, or this checkpoint.
     fn stands(&self, job: &CompactionJob, checkpoint: Option<&Checkpoint>) -> bool {
         let now = self.shard(job).map(|shard| &shard.checkpoint);
-        checkpoint.is_none_or(|ours| now.is_some_and(|now| now.sequence == ours.sequence && now.sha256 == ours.sha256))
+        checkpoint.is_none_or(|ours| {
+            now.is_some_and(|now| now.sequence == ours.sequence && now.sha256 == ours.sha256)
+        })
     }
 
     /// Sends a patch until it is known to have been applied or refused. After any answer but success the
@@ -136,13 +162,21 @@ impl ShardFence {
 
     /// Changes the status, with this checkpoint as the shard's next one.
     async fn change(&self, checkpoint: Checkpoint, more: Vec<PatchOperation>) -> Result<(), FenceError> {
-        let Identity { job_uid, shard, epoch, holder } = &self.identity;
+        let Identity {
+            job_uid,
+            shard,
+            epoch,
+            holder,
+        } = &self.identity;
         let mut operations = vec![
             test("/metadata/uid", json!(job_uid)),
             test(&format!("/status/shards/{shard}/index"), json!(shard)),
             test(&format!("/status/shards/{shard}/epoch"), json!(epoch)),
             test(&format!("/status/shards/{shard}/holder"), json!(holder)),
-            test(&format!("/status/shards/{shard}/checkpoint/sequence"), json!(checkpoint.sequence - 1)),
+            test(
+                &format!("/status/shards/{shard}/checkpoint/sequence"),
+                json!(checkpoint.sequence - 1),
+            ),
             replace(&format!("/status/shards/{shard}/checkpoint"), json!(checkpoint)),
         ];
         operations.extend(more);
@@ -164,7 +198,10 @@ impl ShardFence {
             test("/metadata/uid", json!(self.identity.job_uid)),
             test(&format!("/status/shards/{index}/index"), json!(index)),
             test(&format!("/status/shards/{index}/refused"), json!(shard.refused)),
-            replace(&format!("/status/shards/{index}/refused"), json!(shard.refused + 1)),
+            replace(
+                &format!("/status/shards/{index}/refused"),
+                json!(shard.refused + 1),
+            ),
         ]);
         if let Err(error) = self.api.patch_status(&patch).await {
             tracing::debug!(%error, "a refused checkpoint was not counted");
@@ -174,7 +211,10 @@ impl ShardFence {
     /// The known checkpoint under the next sequence.
     fn next(&self) -> Checkpoint {
         let known = self.known();
-        Checkpoint { sequence: known.sequence + 1, ..known }
+        Checkpoint {
+            sequence: known.sequence + 1,
+            ..known
+        }
     }
 }
 
@@ -191,8 +231,13 @@ impl Fence for ShardFence {
     }
 
     async fn advance(&self, mut checkpoint: Checkpoint, total_batches: i64) -> Result<(), FenceError> {
-        checkpoint.time = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(jiff::Timestamp::now()));
-        let total = replace(&format!("/status/shards/{}/totalBatches", self.identity.shard), json!(total_batches));
+        checkpoint.time = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(
+            jiff::Timestamp::now(),
+        ));
+        let total = replace(
+            &format!("/status/shards/{}/totalBatches", self.identity.shard),
+            json!(total_batches),
+        );
         self.change(checkpoint, vec![total]).await
     }
 
@@ -204,18 +249,24 @@ impl Fence for ShardFence {
             replace(&format!("/status/shards/{own}/totalBatches"), json!(own_total)),
         ];
         for (index, total) in total_batches.iter().enumerate().skip(1) {
-            let entry = ShardStatus { index: index as i32, total_batches: *total, ..ShardStatus::default() };
+            let entry = ShardStatus {
+                index: index as i32,
+                total_batches: *total,
+                ..ShardStatus::default()
+            };
             more.push(add("/status/shards/-", json!(entry)));
         }
         self.change(self.next(), more).await
     }
 
     async fn set_publish(&self, publish: PublishStatus) -> Result<(), FenceError> {
-        self.change(self.next(), vec![add("/status/publish", json!(publish))]).await
+        self.change(self.next(), vec![add("/status/publish", json!(publish))])
+            .await
     }
 
     async fn set_dispose(&self, dispose: DisposeStatus) -> Result<(), FenceError> {
-        self.change(self.next(), vec![add("/status/dispose", json!(dispose))]).await
+        self.change(self.next(), vec![add("/status/dispose", json!(dispose))])
+            .await
     }
 
     async fn show_progress(&self) -> Result<(), FenceError> {
@@ -228,13 +279,22 @@ fn pointer(path: &str) -> PointerBuf {
 }
 
 fn test(path: &str, value: Value) -> PatchOperation {
-    PatchOperation::Test(json_patch::TestOperation { path: pointer(path), value })
+    PatchOperation::Test(json_patch::TestOperation {
+        path: pointer(path),
+        value,
+    })
 }
 
 fn replace(path: &str, value: Value) -> PatchOperation {
-    PatchOperation::Replace(json_patch::ReplaceOperation { path: pointer(path), value })
+    PatchOperation::Replace(json_patch::ReplaceOperation {
+        path: pointer(path),
+        value,
+    })
 }
 
 fn add(path: &str, value: Value) -> PatchOperation {
-    PatchOperation::Add(json_patch::AddOperation { path: pointer(path), value })
+    PatchOperation::Add(json_patch::AddOperation {
+        path: pointer(path),
+        value,
+    })
 }

@@ -51,7 +51,11 @@ pub struct End {
 /// Runs a worker to its end.
 pub async fn run(start: Start) -> End {
     match work(&start).await {
-        Ok(()) => End { code: exit::DONE, reason: "Done".to_owned(), message: String::new() },
+        Ok(()) => End {
+            code: exit::DONE,
+            reason: "Done".to_owned(),
+            message: String::new(),
+        },
         Err(error) => {
             let code = match (&error, error.disposition()) {
                 (Error::Fence(FenceError::Fenced(_)), _) => exit::FENCED,
@@ -60,7 +64,11 @@ pub async fn run(start: Start) -> End {
                 (_, Disposition::Wait) => exit::STORAGE,
                 (_, Disposition::GiveUp) => exit::GIVE_UP,
             };
-            End { code, reason: error.reason().to_owned(), message: error.to_string() }
+            End {
+                code,
+                reason: error.reason().to_owned(),
+                message: error.to_string(),
+            }
         }
     }
 }
@@ -68,9 +76,24 @@ pub async fn run(start: Start) -> End {
 async fn work(start: &Start) -> Result<(), Error> {
     let (fence, mut job) = ShardFence::claim(Arc::clone(&start.api), start.identity.clone()).await?;
     let fence = Arc::new(fence);
-    let Identity { job_uid, shard, epoch, holder } = start.identity.clone();
-    let writer = Writer { shard: shard as usize, epoch, holder };
-    let ledger = Ledger::new(Arc::clone(&start.store), &job.spec.state_prefix, &start.cluster, &job_uid, writer);
+    let Identity {
+        job_uid,
+        shard,
+        epoch,
+        holder,
+    } = start.identity.clone();
+    let writer = Writer {
+        shard: shard as usize,
+        epoch,
+        holder,
+    };
+    let ledger = Ledger::new(
+        Arc::clone(&start.store),
+        &job.spec.state_prefix,
+        &start.cluster,
+        &job_uid,
+        writer,
+    );
     let window = Window {
         bytes: start.window_bytes,
         uploads: job.spec.upload.concurrency as usize,
@@ -103,7 +126,10 @@ async fn do_duty(context: &Context, start: &Start, job: &CompactionJob, duty: Du
         Duty::Batches => batches_duty(context, start, job).await,
         Duty::Publish => {
             let (plan, sha256, location) = load_plan(context, job).await?;
-            engine::publish(context, &finished(job, &plan, &sha256, &location)).await.map(|()| true)
+            let context = &context.honouring(plan.capabilities);
+            engine::publish(context, &finished(job, &plan, &sha256, &location))
+                .await
+                .map(|()| true)
         }
         Duty::Dispose => dispose_duty(context, job).await.map(|()| true),
     }
@@ -111,15 +137,26 @@ async fn do_duty(context: &Context, start: &Start, job: &CompactionJob, duty: Du
 
 async fn plan_duty(context: &Context, start: &Start, job: &CompactionJob) -> Result<(), Error> {
     let limits = (start.limits)(&job.spec)?;
-    let input = PlanInput { job, limits, now: (start.now)() };
+    let input = PlanInput {
+        job,
+        limits,
+        now: (start.now)(),
+    };
     let planned = engine::make_plan(context, &input).await?;
-    Ok(context.fence.set_plan(planned.status, planned.total_batches).await?)
+    Ok(context
+        .fence
+        .set_plan(planned.status, planned.total_batches)
+        .await?)
 }
 
 async fn batches_duty(context: &Context, start: &Start, job: &CompactionJob) -> Result<bool, Error> {
     let (plan, plan_sha256, plan_location) = load_plan(context, job).await?;
+    let context = &context.honouring(plan.capabilities);
     let shard = start.identity.shard;
-    let status = job.status.as_ref().and_then(|status| status.shards.iter().find(|s| s.index == shard));
+    let status = job
+        .status
+        .as_ref()
+        .and_then(|status| status.shards.iter().find(|s| s.index == shard));
     let input = ShardInput {
         plan: Arc::new(plan),
         plan_sha256,
@@ -132,14 +169,20 @@ async fn batches_duty(context: &Context, start: &Start, job: &CompactionJob) -> 
 }
 
 async fn dispose_duty(context: &Context, job: &CompactionJob) -> Result<(), Error> {
-    let mut progress = job.status.as_ref().and_then(|status| status.dispose.clone()).unwrap_or_default();
+    let mut progress = job
+        .status
+        .as_ref()
+        .and_then(|status| status.dispose.clone())
+        .unwrap_or_default();
     if !progress.sources_done {
         let (plan, sha256, location) = load_plan(context, job).await?;
+        let context = &context.honouring(plan.capabilities);
         let wish = Wish {
             delete: job.spec.source_disposition == SourceDisposition::Delete,
             unconditionally: job.spec.allow_unconditional_delete,
         };
-        progress = engine::dispose(context, &finished(job, &plan, &sha256, &location), wish, progress).await?;
+        progress =
+            engine::dispose(context, &finished(job, &plan, &sha256, &location), wish, progress).await?;
     }
     engine::clean_up(context).await?;
     progress.finished = true;
@@ -147,16 +190,33 @@ async fn dispose_duty(context: &Context, job: &CompactionJob) -> Result<(), Erro
 }
 
 async fn load_plan(context: &Context, job: &CompactionJob) -> Result<(plan::Plan, String, String), Error> {
-    let status = job.status.as_ref().and_then(|status| status.plan.clone()).unwrap_or_default();
+    let status = job
+        .status
+        .as_ref()
+        .and_then(|status| status.plan.clone())
+        .unwrap_or_default();
     let plan = context.ledger.plan(&status.location, &status.sha256).await?;
     if plan.version != plan::VERSION {
         let problem = format!("version {} is not known to this worker", plan.version);
-        return Err(Error::Ledger { name: status.location, problem });
+        return Err(Error::Ledger {
+            name: status.location,
+            problem,
+        });
     }
     Ok((plan, status.sha256, status.location))
 }
 
-fn finished<'a>(job: &CompactionJob, plan: &'a plan::Plan, sha256: &'a str, location: &'a str) -> Finished<'a> {
+fn finished<'a>(
+    job: &CompactionJob,
+    plan: &'a plan::Plan,
+    sha256: &'a str,
+    location: &'a str,
+) -> Finished<'a> {
     let shards = job.status.as_ref().map_or(&[][..], |status| &status.shards);
-    Finished { plan, sha256, location, checkpoints: shards.iter().map(|s| s.checkpoint.clone()).collect() }
+    Finished {
+        plan,
+        sha256,
+        location,
+        checkpoints: shards.iter().map(|s| s.checkpoint.clone()).collect(),
+    }
 }

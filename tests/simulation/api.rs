@@ -27,7 +27,14 @@ impl MemoryApi {
         let mut job = serde_json::to_value(job).unwrap();
         job["metadata"]["resourceVersion"] = json!("1");
         let rng = fastrand::Rng::with_seed(seed);
-        let state = State { history: vec![job.clone()], job, rng, calm: false, away: false, refused: 0 };
+        let state = State {
+            history: vec![job.clone()],
+            job,
+            rng,
+            calm: false,
+            away: false,
+            refused: 0,
+        };
         Self(Arc::new(Mutex::new(state)))
     }
 
@@ -64,7 +71,10 @@ impl MemoryApi {
         self.0.lock().unwrap().refused
     }
 
-    async fn request<T>(&self, effect: impl FnOnce(&mut State) -> Result<T, ApiError>) -> Result<T, ApiError> {
+    async fn request<T>(
+        &self,
+        effect: impl FnOnce(&mut State) -> Result<T, ApiError>,
+    ) -> Result<T, ApiError> {
         let (there, back, error, lost) = {
             let mut state = self.0.lock().unwrap();
             let error = state.away || (!state.calm && state.rng.u32(..1000) < 15);
@@ -77,13 +87,21 @@ impl MemoryApi {
         }
         let outcome = effect(&mut self.0.lock().unwrap());
         tokio::time::sleep(Duration::from_millis(back)).await;
-        if lost { Err(ApiError::Unknown("simulated lost answer".to_owned())) } else { outcome }
+        if lost {
+            Err(ApiError::Unknown("simulated lost answer".to_owned()))
+        } else {
+            outcome
+        }
     }
 }
 
 impl State {
     fn accept(&mut self, mut job: Value) {
-        let version: u64 = self.job["metadata"]["resourceVersion"].as_str().unwrap().parse().unwrap();
+        let version: u64 = self.job["metadata"]["resourceVersion"]
+            .as_str()
+            .unwrap()
+            .parse()
+            .unwrap();
         job["metadata"]["resourceVersion"] = json!((version + 1).to_string());
         self.job = job.clone();
         self.history.push(job);
@@ -96,9 +114,14 @@ impl State {
             return Err(ApiError::Refused(error.to_string()));
         }
         // The rules of the CRD.
-        let before = self.job["status"]["shards"].as_array().cloned().unwrap_or_default();
+        let before = self.job["status"]["shards"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
         for (old, new) in before.iter().zip(job["status"]["shards"].as_array().unwrap()) {
-            let falls = |path: &str| new.pointer(path).and_then(Value::as_i64) < old.pointer(path).and_then(Value::as_i64);
+            let falls = |path: &str| {
+                new.pointer(path).and_then(Value::as_i64) < old.pointer(path).and_then(Value::as_i64)
+            };
             if falls("/epoch") || falls("/checkpoint/sequence") {
                 return Err(ApiError::Refused("a number falls".to_owned()));
             }
@@ -111,7 +134,8 @@ impl State {
 #[async_trait]
 impl JobApi for MemoryApi {
     async fn get(&self) -> Result<CompactionJob, ApiError> {
-        self.request(|state| Ok(serde_json::from_value(state.job.clone()).unwrap())).await
+        self.request(|state| Ok(serde_json::from_value(state.job.clone()).unwrap()))
+            .await
     }
 
     async fn patch_status(&self, patch: &Patch) -> Result<CompactionJob, ApiError> {

@@ -19,13 +19,21 @@ use store::{Habits, MemoryStore};
 use world::World;
 
 fn simulate<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(future)
+    tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap()
+        .block_on(future)
 }
 
 fn outputs(store: &MemoryStore) -> BTreeMap<String, Vec<u8>> {
     let own = format!("{OUTPUT}_compaction/");
     let objects = store.objects().into_iter();
-    objects.filter(|(k, _)| k.starts_with(OUTPUT) && !k.starts_with(&own)).map(|(k, o)| (k, o.bytes.to_vec())).collect()
+    objects
+        .filter(|(k, _)| k.starts_with(OUTPUT) && !k.starts_with(&own))
+        .map(|(k, o)| (k, o.bytes.to_vec()))
+        .collect()
 }
 
 /// Records by group, from the outputs that the manifests name.
@@ -33,7 +41,10 @@ fn published(store: &MemoryStore) -> BTreeMap<String, Vec<String>> {
     let objects = store.objects();
     let mut records: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (key, manifest) in objects.iter().filter(|(key, _)| key.ends_with("/manifest.json")) {
-        assert!(objects.contains_key(&key.replace("manifest.json", "_SUCCESS")), "{key} without _SUCCESS");
+        assert!(
+            objects.contains_key(&key.replace("manifest.json", "_SUCCESS")),
+            "{key} without _SUCCESS"
+        );
         let manifest: serde_json::Value = serde_json::from_slice(&manifest.bytes).unwrap();
         for output in manifest["outputs"].as_array().unwrap() {
             let object = &objects[output["key"].as_str().unwrap()];
@@ -42,8 +53,15 @@ fn published(store: &MemoryStore) -> BTreeMap<String, Vec<String>> {
             let crc = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc64Nvme, &object.bytes);
             assert_eq!(format!("{crc:016x}"), output["crc64nvme"].as_str().unwrap());
             let found = lines(&object.bytes).expect("an output can be decoded");
-            assert_eq!(found.len() as u64, output["records"].as_u64().unwrap(), "{output}");
-            records.entry(output["group"].as_str().unwrap().to_owned()).or_default().extend(found);
+            assert_eq!(
+                found.len() as u64,
+                output["records"].as_u64().unwrap(),
+                "{output}"
+            );
+            records
+                .entry(output["group"].as_str().unwrap().to_owned())
+                .or_default()
+                .extend(found);
         }
     }
     records.retain(|_, records| !records.is_empty());
@@ -54,7 +72,9 @@ fn assert_nothing_left_over(store: &MemoryStore) {
     assert_eq!(store.open_uploads(), Vec::<String>::new(), "open uploads");
     for key in store.objects().keys() {
         let own = key.starts_with(STATE) || key.contains("/_compaction/");
-        let stays = ["/manifest.json", "/_SUCCESS", "/consumed.jsonl"].iter().any(|name| key.ends_with(name));
+        let stays = ["/manifest.json", "/_SUCCESS", "/consumed.jsonl"]
+            .iter()
+            .any(|name| key.ends_with(name));
         assert!(!own || stays, "left over: {key}");
     }
 }
@@ -69,7 +89,11 @@ fn filled(scenario: &Scenario, seed: u64, habits: Habits) -> MemoryStore {
 }
 
 async fn undisturbed(scenario: &Scenario) -> BTreeMap<String, Vec<u8>> {
-    let habits = Habits { errors: 0, lost_answers: 0, ..scenario.habits };
+    let habits = Habits {
+        errors: 0,
+        lost_answers: 0,
+        ..scenario.habits
+    };
     let store = filled(scenario, 1, habits);
     store.calm();
     let api = MemoryApi::new(1, &scenario.job);
@@ -89,7 +113,11 @@ async fn one_job(seed: u64) {
     assert_eq!(published(&store), scenario.records);
     world.let_late_workers_end().await;
     assert_eq!(published(&store), scenario.records, "after late workers");
-    assert_eq!(outputs(&store), reference, "bytes differ from those of an undisturbed run");
+    assert_eq!(
+        outputs(&store),
+        reference,
+        "bytes differ from those of an undisturbed run"
+    );
     if world.workers.iter().all(world::Worker::was_seen_to_end) {
         assert_nothing_left_over(&store);
     }

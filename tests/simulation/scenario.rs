@@ -92,8 +92,13 @@ impl Scenario {
             min_part: job.spec.upload.part_size.bytes().unwrap(),
         };
         let faults = rng.u32(0..40);
-        let mut scenario =
-            Self { job, sources: BTreeMap::new(), records: BTreeMap::new(), habits, faults };
+        let mut scenario = Self {
+            job,
+            sources: BTreeMap::new(),
+            records: BTreeMap::new(),
+            habits,
+            faults,
+        };
         let count = rng.usize(0..40);
         scenario.add_sources(&mut rng, "a", count);
         scenario
@@ -103,16 +108,24 @@ impl Scenario {
     pub fn add_sources(&mut self, rng: &mut fastrand::Rng, label: &str, count: usize) {
         let directories = ["", "x/", "x/y/", "z/"];
         let directories = &directories[..rng.usize(1..=directories.len())];
-        let compressions = if rng.bool() { vec![rng.u32(..3)] } else { vec![0, 1, 2] };
+        let compressions = if rng.bool() {
+            vec![rng.u32(..3)]
+        } else {
+            vec![0, 1, 2]
+        };
         for number in 0..count {
             let directory = rng.choice(directories).unwrap();
             let key = format!("{SOURCE}{directory}{label}{number:03}.json");
             let lines = rng.usize(0..12);
-            let records: Vec<String> =
-                (0..lines).map(|line| format!("{label}{number}-{line}-{}", "v".repeat(rng.usize(0..30)))).collect();
+            let records: Vec<String> = (0..lines)
+                .map(|line| format!("{label}{number}-{line}-{}", "v".repeat(rng.usize(0..30))))
+                .collect();
             let newline = rng.u32(..5) > 0;
             let bad = rng.u32(..25) == 0;
-            self.sources.insert(key, encode(&records, newline, *rng.choice(&compressions).unwrap(), bad));
+            self.sources.insert(
+                key,
+                encode(&records, newline, *rng.choice(&compressions).unwrap(), bad),
+            );
         }
     }
 
@@ -122,13 +135,25 @@ impl Scenario {
         let mut groups: BTreeMap<String, Vec<&Vec<u8>>> = BTreeMap::new();
         for (key, bytes) in &self.sources {
             let name = key.strip_prefix(SOURCE).unwrap();
-            let directory = if all { "" } else { name.rfind('/').map_or("", |slash| &name[..=slash]) };
+            let directory = if all {
+                ""
+            } else {
+                name.rfind('/').map_or("", |slash| &name[..=slash])
+            };
             groups.entry(directory.to_owned()).or_default().push(bytes);
         }
         self.records = groups
             .into_iter()
             .filter(|(_, sources)| sources.len() >= min)
-            .map(|(group, sources)| (group, sources.into_iter().flat_map(|bytes| lines(bytes).unwrap_or_default()).collect()))
+            .map(|(group, sources)| {
+                (
+                    group,
+                    sources
+                        .into_iter()
+                        .flat_map(|bytes| lines(bytes).unwrap_or_default())
+                        .collect(),
+                )
+            })
             .filter(|(_, records): &(String, Vec<String>)| !records.is_empty())
             .collect();
     }

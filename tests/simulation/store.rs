@@ -62,7 +62,10 @@ impl MemoryStore {
             calm: false,
             away: false,
         };
-        Self { state: Arc::new(Mutex::new(state)), habits }
+        Self {
+            state: Arc::new(Mutex::new(state)),
+            habits,
+        }
     }
 
     /// From now on nothing goes wrong.
@@ -78,7 +81,14 @@ impl MemoryStore {
     pub fn set(&self, key: &str, bytes: Vec<u8>) {
         let mut state = self.state.lock().unwrap();
         let etag = state.etag(&bytes, false);
-        state.objects.insert(key.to_owned(), Stored { bytes: bytes.into(), etag, token: None });
+        state.objects.insert(
+            key.to_owned(),
+            Stored {
+                bytes: bytes.into(),
+                etag,
+                token: None,
+            },
+        );
     }
 
     pub fn remove(&self, key: &str) {
@@ -90,7 +100,13 @@ impl MemoryStore {
     }
 
     pub fn open_uploads(&self) -> Vec<String> {
-        self.state.lock().unwrap().uploads.values().map(|upload| upload.key.clone()).collect()
+        self.state
+            .lock()
+            .unwrap()
+            .uploads
+            .values()
+            .map(|upload| upload.key.clone())
+            .collect()
     }
 
     /// Replaces the bytes of an object behind everybody's back.
@@ -114,29 +130,51 @@ impl MemoryStore {
             (state.rng.u64(1..40), state.rng.u64(1..40), error, lost)
         };
         tokio::time::sleep(Duration::from_millis(there)).await;
-        let fail = |kind| Error { operation, target: key.to_owned(), kind, detail: "simulated".to_owned() };
+        let fail = |kind| Error {
+            operation,
+            target: key.to_owned(),
+            kind,
+            detail: "simulated".to_owned(),
+        };
         if error {
             return Err(fail(ErrorKind::ServerError));
         }
         let outcome = effect(&mut self.state.lock().unwrap());
         tokio::time::sleep(Duration::from_millis(back)).await;
-        if lost { Err(fail(ErrorKind::Timeout)) } else { outcome }
+        if lost {
+            Err(fail(ErrorKind::Timeout))
+        } else {
+            outcome
+        }
     }
 }
 
 impl State {
     fn etag(&mut self, bytes: &[u8], random: bool) -> String {
         self.counter += 1;
-        if random { format!("\"r{}\"", self.counter) } else { format!("\"{}\"", &hex::encode(Sha256::digest(bytes))[..12]) }
+        if random {
+            format!("\"r{}\"", self.counter)
+        } else {
+            format!("\"{}\"", &hex::encode(Sha256::digest(bytes))[..12])
+        }
     }
 }
 
 fn error(operation: &'static str, key: &str, kind: ErrorKind) -> Error {
-    Error { operation, target: key.to_owned(), kind, detail: String::new() }
+    Error {
+        operation,
+        target: key.to_owned(),
+        kind,
+        detail: String::new(),
+    }
 }
 
 #[async_trait]
 impl Store for MemoryStore {
+    fn with_capabilities(&self, _: Capabilities) -> Arc<dyn Store> {
+        Arc::new(self.clone())
+    }
+
     async fn list(&self, prefix: &str, after: Option<&str>) -> Result<Page> {
         self.request("ListObjectsV2", prefix, |state| {
             let from = after.map_or(prefix.to_owned(), |after| format!("{after}\0"));
@@ -173,7 +211,9 @@ impl Store for MemoryStore {
 
     async fn get(&self, key: &str, limit: u64) -> Result<Option<Bytes>> {
         self.request("GetObject", key, |state| match state.objects.get(key) {
-            Some(stored) if stored.bytes.len() as u64 > limit => Err(error("GetObject", key, ErrorKind::TooLarge)),
+            Some(stored) if stored.bytes.len() as u64 > limit => {
+                Err(error("GetObject", key, ErrorKind::TooLarge))
+            }
             Some(stored) => Ok(Some(stored.bytes.clone())),
             None => Ok(None),
         })
@@ -183,7 +223,9 @@ impl Store for MemoryStore {
     async fn read(&self, key: &str, range: Range<u64>, etag: &str) -> Result<Bytes> {
         self.request("GetObject", key, |state| match state.objects.get(key) {
             None => Err(error("GetObject", key, ErrorKind::NotFound)),
-            Some(stored) if stored.etag != etag => Err(error("GetObject", key, ErrorKind::PreconditionFailed)),
+            Some(stored) if stored.etag != etag => {
+                Err(error("GetObject", key, ErrorKind::PreconditionFailed))
+            }
             Some(stored) => Ok(stored.bytes.slice(range.start as usize..range.end as usize)),
         })
         .await
@@ -193,7 +235,14 @@ impl Store for MemoryStore {
         let (token, random) = (options.token.map(ToOwned::to_owned), self.habits.random_etags);
         self.request("PutObject", key, |state| {
             let etag = state.etag(&body, random);
-            state.objects.insert(key.to_owned(), Stored { bytes: body, etag: etag.clone(), token });
+            state.objects.insert(
+                key.to_owned(),
+                Stored {
+                    bytes: body,
+                    etag: etag.clone(),
+                    token,
+                },
+            );
             Ok(etag)
         })
         .await
@@ -204,7 +253,14 @@ impl Store for MemoryStore {
         self.request("CreateMultipartUpload", key, |state| {
             state.counter += 1;
             let id = format!("upload-{}", state.counter);
-            state.uploads.insert(id.clone(), Upload { key: key.to_owned(), token, parts: BTreeMap::new() });
+            state.uploads.insert(
+                id.clone(),
+                Upload {
+                    key: key.to_owned(),
+                    token,
+                    parts: BTreeMap::new(),
+                },
+            );
             Ok(id)
         })
         .await
@@ -214,7 +270,11 @@ impl Store for MemoryStore {
         let random = self.habits.random_etags;
         self.request("UploadPart", key, |state| {
             let etag = state.etag(&body, random);
-            let upload = state.uploads.get_mut(upload).ok_or(error("UploadPart", key, ErrorKind::NoSuchUpload))?;
+            let upload =
+                state
+                    .uploads
+                    .get_mut(upload)
+                    .ok_or(error("UploadPart", key, ErrorKind::NoSuchUpload))?;
             upload.parts.insert(number, (etag.clone(), body));
             Ok(etag)
         })
@@ -240,10 +300,16 @@ impl Store for MemoryStore {
         let outcome = self
             .request("CompleteMultipartUpload", key, |state| {
                 let refuse = |kind| Err(error("CompleteMultipartUpload", key, kind));
-                let Some(open) = state.uploads.get(upload) else { return refuse(ErrorKind::NoSuchUpload) };
+                let Some(open) = state.uploads.get(upload) else {
+                    return refuse(ErrorKind::NoSuchUpload);
+                };
                 let mut bytes = Vec::new();
                 for (index, part) in parts.iter().enumerate() {
-                    let Some((_, body)) = open.parts.get(&part.number).filter(|(etag, _)| *etag == part.etag) else {
+                    let Some((_, body)) = open
+                        .parts
+                        .get(&part.number)
+                        .filter(|(etag, _)| *etag == part.etag)
+                    else {
                         return refuse(ErrorKind::InvalidPart);
                     };
                     if (body.len() as u64) < habits.min_part && index + 1 < parts.len() {
@@ -260,14 +326,23 @@ impl Store for MemoryStore {
                 let token = open.token.clone();
                 state.uploads.remove(upload);
                 let etag = state.etag(&bytes, habits.random_etags);
-                state.objects.insert(key.to_owned(), Stored { bytes: bytes.into(), etag: etag.clone(), token });
+                state.objects.insert(
+                    key.to_owned(),
+                    Stored {
+                        bytes: bytes.into(),
+                        etag: etag.clone(),
+                        token,
+                    },
+                );
                 Ok(etag)
             })
             .await;
         match outcome {
             Ok(etag) => Completion::Done(etag),
             Err(error) => match error.kind {
-                ErrorKind::Timeout | ErrorKind::ServerError | ErrorKind::NoSuchUpload => Completion::Unknown(error),
+                ErrorKind::Timeout | ErrorKind::ServerError | ErrorKind::NoSuchUpload => {
+                    Completion::Unknown(error)
+                }
                 _ => Completion::Refused(error),
             },
         }
@@ -284,7 +359,12 @@ impl Store for MemoryStore {
     async fn list_uploads(&self, key: &str) -> Result<Vec<String>> {
         self.request("ListMultipartUploads", key, |state| {
             let own = |(_, upload): &(&String, &Upload)| upload.key == key;
-            Ok(state.uploads.iter().filter(own).map(|(id, _)| id.clone()).collect())
+            Ok(state
+                .uploads
+                .iter()
+                .filter(own)
+                .map(|(id, _)| id.clone())
+                .collect())
         })
         .await
     }

@@ -48,7 +48,15 @@ struct Memory {
 impl World {
     pub fn new(store: MemoryStore, api: MemoryApi, seed: u64, faults: u32) -> Self {
         let rng = fastrand::Rng::with_seed(seed);
-        Self { store, api, rng, faults, workers: Vec::new(), began: Instant::now(), kills: 0 }
+        Self {
+            store,
+            api,
+            rng,
+            faults,
+            workers: Vec::new(),
+            began: Instant::now(),
+            kills: 0,
+        }
     }
 
     fn now(&self) -> jiff::Timestamp {
@@ -74,18 +82,35 @@ impl World {
     }
 
     async fn one_round(&mut self, memory: &mut Memory) {
-        let behind = if self.faults > 0 && self.rng.u32(..4) == 0 { self.rng.usize(1..4) } else { 0 };
+        let behind = if self.faults > 0 && self.rng.u32(..4) == 0 {
+            self.rng.usize(1..4)
+        } else {
+            0
+        };
         let job = self.api.stale(behind);
         let unchanged = memory.unchanged(&job);
         let workers: Vec<WorkerView> = self.workers.iter().filter(|w| w.seen).map(Worker::view).collect();
-        let observed = Observed { job: &job, workers: &workers, unchanged: &unchanged, now: self.now() };
+        let observed = Observed {
+            job: &job,
+            workers: &workers,
+            unchanged: &unchanged,
+            now: self.now(),
+        };
         let decision = decide(&observed).unwrap();
         if !decision.patch.0.is_empty() && self.api.patch_status(&decision.patch).await.is_err() {
             return;
         }
         for (shard, epoch) in decision.stop {
-            for worker in self.workers.iter_mut().filter(|w| w.shard == shard && w.epoch == epoch) {
-                if self.rng.bool() { worker.stop.cancel() } else { worker.kill() }
+            for worker in self
+                .workers
+                .iter_mut()
+                .filter(|w| w.shard == shard && w.epoch == epoch)
+            {
+                if self.rng.bool() {
+                    worker.stop.cancel()
+                } else {
+                    worker.kill()
+                }
             }
         }
         for (shard, epoch) in decision.start {
@@ -105,7 +130,12 @@ impl World {
         let stop = CancellationToken::new();
         let end = Arc::new(Mutex::new(None));
         let start = Start {
-            identity: Identity { job_uid, shard, epoch, holder },
+            identity: Identity {
+                job_uid,
+                shard,
+                epoch,
+                holder,
+            },
             api: Arc::new(self.api.clone()),
             store: Arc::new(self.store.clone()),
             cluster: "sim".to_owned(),
@@ -120,7 +150,15 @@ impl World {
             let ended = worker::run(start).await;
             *slot.lock().unwrap() = Some(ended);
         });
-        self.workers.push(Worker { shard, epoch, seen: true, handle, end, stop, killed: false });
+        self.workers.push(Worker {
+            shard,
+            epoch,
+            seen: true,
+            handle,
+            end,
+            stop,
+            killed: false,
+        });
     }
 
     fn disturb(&mut self, memory: &mut Memory) {
@@ -129,8 +167,9 @@ impl World {
             self.api.calm();
             return;
         }
-        let running: Vec<usize> =
-            (0..self.workers.len()).filter(|i| self.workers[*i].seen && self.workers[*i].runs()).collect();
+        let running: Vec<usize> = (0..self.workers.len())
+            .filter(|i| self.workers[*i].seen && self.workers[*i].runs())
+            .collect();
         let victim = self.rng.choice(running);
         self.faults -= 1;
         match (self.rng.u32(..14), victim) {
@@ -160,7 +199,9 @@ impl World {
         let uid = job.metadata.uid.clone().unwrap();
         for (index, shard) in job.status.unwrap_or_default().shards.iter().enumerate() {
             let key = format!("{}sim/{uid}/{}", crate::scenario::STATE, shard.checkpoint.body);
-            let Some(stored) = self.store.objects().get(&key).cloned() else { continue };
+            let Some(stored) = self.store.objects().get(&key).cloned() else {
+                continue;
+            };
             let mut body: serde_json::Value = serde_json::from_slice(&stored.bytes).unwrap();
             if body["open"].is_null() {
                 continue;
@@ -169,7 +210,8 @@ impl World {
             let bytes = serde_json::to_vec(&body).unwrap();
             let sha256 = hex::encode(Sha256::digest(&bytes));
             self.store.tamper(&key, bytes);
-            self.api.edit(|job| job["status"]["shards"][index]["checkpoint"]["sha256"] = sha256.clone().into());
+            self.api
+                .edit(|job| job["status"]["shards"][index]["checkpoint"]["sha256"] = sha256.clone().into());
         }
     }
 
@@ -202,7 +244,11 @@ impl Worker {
     fn view(&self) -> WorkerView {
         let end = self.end.lock().unwrap().clone();
         let state = match end {
-            Some(end) => WorkerState::Ended(WorkerEnd { code: Some(end.code), reason: end.reason, message: end.message }),
+            Some(end) => WorkerState::Ended(WorkerEnd {
+                code: Some(end.code),
+                reason: end.reason,
+                message: end.message,
+            }),
             None if self.killed => WorkerState::Ended(WorkerEnd {
                 code: None,
                 reason: "Killed".to_owned(),
@@ -210,7 +256,11 @@ impl Worker {
             }),
             None => WorkerState::Running,
         };
-        WorkerView { shard: self.shard, epoch: self.epoch, state }
+        WorkerView {
+            shard: self.shard,
+            epoch: self.epoch,
+            state,
+        }
     }
 }
 
@@ -219,7 +269,10 @@ impl Memory {
         let mut unchanged = BTreeMap::new();
         for shard in &job.status.clone().unwrap_or_default().shards {
             let state = (shard.epoch, shard.holder.clone(), shard.checkpoint.sequence);
-            let seen = self.seen.entry(shard.index).or_insert_with(|| (state.clone(), Instant::now()));
+            let seen = self
+                .seen
+                .entry(shard.index)
+                .or_insert_with(|| (state.clone(), Instant::now()));
             if seen.0 != state {
                 *seen = (state, Instant::now());
             }
