@@ -4,4 +4,5 @@
 //! `controller` uses `api` and never `store` or `engine`.
 
 pub mod disposition;
+pub mod local;
 pub mod store;
