@@ -9,6 +9,7 @@ pub mod deadline;
 pub mod disposition;
 pub mod engine;
 pub mod format;
+pub mod local;
 pub mod plan;
 pub mod store;
 pub mod worker;

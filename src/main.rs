@@ -1,3 +1,32 @@
-fn main() {
-    print!("{}", compaction_operator::api::crds_yaml().unwrap());
+//! Parses the command line, starts what every command needs, and dispatches. No logic.
+
+mod cli;
+mod commands;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+
+use cli::{Cli, Command};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let filter = EnvFilter::try_from_env("COMPACTION_LOG").unwrap_or_else(|_| EnvFilter::new("error"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return commands::exit(Err(error.into())),
+    };
+    let answer = runtime.block_on(async {
+        match cli.command {
+            Command::Run(arguments) => commands::run(arguments).await,
+            Command::Plan(arguments) => commands::plan(arguments).await,
+            Command::Verify(_) | Command::Demo { .. } => commands::crds(),
+            Command::Crds => commands::crds(),
+            Command::Worker(arguments) => commands::worker(arguments).await,
+        }
+    });
+    runtime.shutdown_background();
+    commands::exit(answer)
 }

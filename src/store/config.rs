@@ -4,6 +4,7 @@
 //! (`s3::retry`, [`crate::deadline`], `s3::limit`), so they are switched off here, and nothing is taken
 //! from the environment but credentials and, on AWS, the region.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +18,7 @@ use aws_config::provider_config::ProviderConfig;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{
-    BehaviorVersion, IdentityCache, Region, RequestChecksumCalculation, ResponseChecksumValidation,
+    BehaviorVersion, Credentials, IdentityCache, Region, RequestChecksumCalculation, ResponseChecksumValidation,
     SharedCredentialsProvider, SharedHttpClient, StalledStreamProtectionConfig, retry::RetryConfig,
 };
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore, rustls_provider::CryptoMode};
@@ -43,14 +44,44 @@ pub struct Settings {
     /// `http://…` or `https://…`; `None` is AWS.
     pub endpoint: Option<String>,
     pub addressing: Addressing,
-    /// A mounted Secret; `None` is the environment, a profile or a role.
-    pub credentials_dir: Option<PathBuf>,
+    pub credentials: CredentialsFrom,
     /// PEM certificates to trust besides those of the system.
     pub ca_bundle: Option<PathBuf>,
     /// The most requests in flight at one time.
     pub concurrency: usize,
     pub deadlines: Deadlines,
     pub retries: Retries,
+}
+
+/// Where the keys are found.
+#[derive(Debug, Clone, Default)]
+pub enum CredentialsFrom {
+    /// Environment variables, a profile, or a role.
+    #[default]
+    Environment,
+    /// A mounted Secret, one file an entry.
+    Directory(PathBuf),
+    Keys(AccessKeys),
+}
+
+/// A pair of keys. Never shown.
+#[derive(Clone)]
+pub struct AccessKeys {
+    pub access_key: String,
+    pub secret_key: String,
+}
+
+impl AccessKeys {
+    fn provider(&self) -> SharedCredentialsProvider {
+        let Self { access_key, secret_key } = self.clone();
+        SharedCredentialsProvider::new(Credentials::new(access_key, secret_key, None, None, "given"))
+    }
+}
+
+impl fmt::Debug for AccessKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AccessKeys")
+    }
 }
 
 /// Where the bucket's name goes in a request's URL.
@@ -120,7 +151,7 @@ impl Settings {
             region: None,
             endpoint: None,
             addressing: Addressing::default(),
-            credentials_dir: None,
+            credentials: CredentialsFrom::Environment,
             ca_bundle: None,
             concurrency: 256,
             deadlines: Deadlines::default(),
@@ -200,9 +231,10 @@ impl Settings {
         let http = self.http().await?;
         let provider = ProviderConfig::default().with_http_client(http.clone());
         let region = self.region(&provider).await;
-        let source = match &self.credentials_dir {
-            Some(directory) => Source::Directory(directory.clone()),
-            None => Source::Chain(SharedCredentialsProvider::new(
+        let source = match &self.credentials {
+            CredentialsFrom::Directory(directory) => Source::Directory(directory.clone()),
+            CredentialsFrom::Keys(keys) => Source::Chain(keys.provider()),
+            CredentialsFrom::Environment => Source::Chain(SharedCredentialsProvider::new(
                 DefaultCredentialsChain::builder()
                     .region(region.clone())
                     .configure(provider)
@@ -345,7 +377,7 @@ mod tests {
     async fn a_store_with_an_endpoint_gets_the_default_region_and_a_given_region_wins() {
         let mut settings = Settings::new("bucket");
         settings.endpoint = Some("http://localhost:9000".to_owned());
-        settings.credentials_dir = Some("/nowhere".into());
+        settings.credentials = CredentialsFrom::Directory("/nowhere".into());
         let (client, _) = settings.client().await.unwrap();
         assert_eq!(client.config().region().map(AsRef::as_ref), Some(DEFAULT_REGION));
         settings.region = Some("eu-west-1".to_owned());

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-pub use self::config::{Addressing, Retries, Settings, SettingsError};
+pub use self::config::{AccessKeys, Addressing, CredentialsFrom, Retries, Settings, SettingsError};
 pub use self::s3::S3;
 use crate::disposition::Disposition;
 

@@ -3,14 +3,17 @@
 //! Never decides about retries: it ends with a code that says what happened, and the controller decides.
 
 mod api;
+mod connect;
 mod fence;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 pub use api::{ApiError, JobApi};
+pub use connect::store_settings;
 pub use fence::{Identity, ShardFence};
 
 use crate::api::{CompactionJob, CompactionJobSpec, Duty, InvalidSpec, Limits, SourceDisposition, exit};
@@ -40,7 +43,7 @@ pub struct Start {
 }
 
 /// How a worker ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct End {
     /// One of [`exit`].
     pub code: i32,

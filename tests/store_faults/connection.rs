@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use compaction_operator::store::{Completion, ErrorKind, Head, Put, S3, Store};
+use compaction_operator::store::{Completion, CredentialsFrom, ErrorKind, Head, Put, S3, Store};
 use futures::future::join_all;
 
 use crate::server::{ETAG, Reply, Server, keys, kind};
@@ -125,7 +125,7 @@ async fn keys_that_the_store_refuses_are_read_again_once() {
     .await;
     let directory = keys("old");
     let mut settings = server.settings();
-    settings.credentials_dir = Some(directory.path().to_owned());
+    settings.credentials = CredentialsFrom::Directory(directory.path().to_owned());
     let store = S3::new(&settings).await.unwrap();
 
     let error = store.head("key").await.unwrap_err();
@@ -147,7 +147,7 @@ async fn keys_that_the_store_refuses_are_read_again_once() {
 async fn missing_keys_are_found_missing_before_anything_is_sent() {
     let server = Server::start(|_, _| Reply::ok("")).await;
     let mut settings = server.settings();
-    settings.credentials_dir = Some("/nowhere".into());
+    settings.credentials = CredentialsFrom::Directory("/nowhere".into());
     let store = S3::new(&settings).await.unwrap();
     assert_eq!(kind(store.head("key").await), ErrorKind::CredentialsMissing);
     match store.complete("key", "upload", &part(), 5).await {

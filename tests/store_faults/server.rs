@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use compaction_operator::store::{ErrorKind, Result, S3, Settings};
+use compaction_operator::store::{CredentialsFrom, ErrorKind, Result, S3, Settings};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -117,7 +117,7 @@ impl Server {
     pub(crate) fn settings(&self) -> Settings {
         let mut settings = Settings::new("bucket");
         settings.endpoint = Some(self.endpoint.clone());
-        settings.credentials_dir = Some(self.keys.path().to_owned());
+        settings.credentials = CredentialsFrom::Directory(self.keys.path().to_owned());
         settings.retries.min_delay = Duration::from_millis(5);
         settings.retries.max_delay = Duration::from_millis(20);
         settings

@@ -1,0 +1,78 @@
+//! The command line: what can be asked for. No logic.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Compacts objects in S3-compatible storage: durable at every batch, resumable from every checkpoint.
+#[derive(Debug, Parser)]
+#[command(version)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a CompactionJob on this machine; started again, it goes on from its last checkpoint.
+    Run(RunArguments),
+    /// Show what a CompactionJob would do. Writes nothing.
+    Plan(JobArguments),
+    /// Read sources and outputs again, and say whether every record is there once.
+    Verify(JobArguments),
+    /// Make a few thousand small objects, compact them, and show before and after.
+    Demo {
+        /// Where to put the demo's bucket; default: a directory of its own under the temporary one.
+        #[arg(long)]
+        dir: Option<PathBuf>,
+    },
+    /// Print the CustomResourceDefinitions as YAML.
+    Crds,
+    /// Run one worker of a job; started by `run`.
+    #[command(hide = true)]
+    Worker(WorkerArguments),
+}
+
+#[derive(Debug, Args)]
+pub struct JobArguments {
+    /// A CompactionJob manifest, as for kubectl apply.
+    #[arg(short = 'f', long = "filename", value_name = "JOB.yaml")]
+    pub manifest: PathBuf,
+    /// Use an embedded S3 server over this directory in place of the endpoint; a bucket is a sub-directory.
+    #[arg(long, value_name = "DIR")]
+    pub store: Option<PathBuf>,
+    #[arg(short, long, value_enum, default_value_t = Format::Text)]
+    pub output: Format,
+}
+
+#[derive(Debug, Args)]
+pub struct RunArguments {
+    #[command(flatten)]
+    pub job: JobArguments,
+    /// Where the job's status is kept; default: JOB.state.json beside the manifest.
+    #[arg(long, value_name = "FILE")]
+    pub state: Option<PathBuf>,
+    /// Bytes that a worker may have in memory at one time, e.g. 80Mi.
+    #[arg(long, value_name = "SIZE", default_value = "80Mi")]
+    pub window: String,
+}
+
+#[derive(Debug, Args)]
+pub struct WorkerArguments {
+    #[arg(long)]
+    pub state: PathBuf,
+    #[arg(long)]
+    pub shard: i32,
+    #[arg(long)]
+    pub epoch: i64,
+    #[arg(long)]
+    pub endpoint: Option<String>,
+    #[arg(long)]
+    pub window: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    Text,
+    Json,
+}

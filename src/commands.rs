@@ -1,0 +1,176 @@
+//! The commands: each takes its arguments, calls the library, prints, and returns an exit code.
+
+use std::fmt::Display;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use compaction_operator::api::{CompactionJob, Limits, Quantity, condition, conditions};
+use compaction_operator::engine::{PlanInput, preview};
+use compaction_operator::local::{self, Endpoint, Outcome, Recipe, Run, WorkerArguments, manifest, run_worker, server};
+use compaction_operator::store::{CredentialsFrom, S3, Store};
+use compaction_operator::worker::store_settings;
+use tokio_util::sync::CancellationToken;
+
+use crate::cli;
+use crate::cli::Format;
+
+/// A `run`'s exit codes; part of the command's contract.
+const FAILED: u8 = 1;
+const UNUSABLE: u8 = 2;
+const INTERRUPTED: u8 = 130;
+
+/// What ends a command before its work: said to the user, exit code 2.
+pub(crate) struct Unusable(String);
+
+impl<E: Display> From<E> for Unusable {
+    fn from(error: E) -> Self {
+        Self(error.to_string())
+    }
+}
+
+pub(crate) type Answer = Result<ExitCode, Unusable>;
+
+pub(crate) fn exit(answer: Answer) -> ExitCode {
+    answer.unwrap_or_else(|Unusable(problem)| {
+        eprintln!("error: {problem}");
+        ExitCode::from(UNUSABLE)
+    })
+}
+
+pub(crate) fn crds() -> Answer {
+    let yaml = compaction_operator::api::crds_yaml().map_err(|error| Unusable(error.to_string()))?;
+    print!("{yaml}");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The job's store, and the embedded server if that is it.
+async fn connect(
+    job: &CompactionJob,
+    directory: Option<&Path>,
+) -> Result<(Arc<dyn Store>, Option<server::Server>), Unusable> {
+    let server = match directory {
+        Some(directory) => Some(server::start(directory).await?),
+        None => None,
+    };
+    let mut settings = store_settings(&job.spec, server.as_ref().map(server::Server::endpoint));
+    if let Some(server) = &server {
+        settings.credentials = CredentialsFrom::Keys(server.keys());
+    }
+    Ok((Arc::new(S3::new(&settings).await?), server))
+}
+
+pub(crate) async fn run(arguments: cli::RunArguments) -> Answer {
+    let cli::JobArguments { manifest, store, output } = &arguments.job;
+    let state = arguments.state.clone().unwrap_or_else(|| manifest.with_extension("state.json"));
+    let window = Quantity::new(&arguments.window);
+    let window_bytes = window.bytes().ok_or_else(|| format!("--window: {window} is not a size"))?;
+    let run = Run::prepare(manifest, &state)?;
+    let outcome = drive(&run, store.as_deref(), &state, window_bytes, *output == Format::Json).await?;
+    report(&run.job()?, outcome, run.ended_before, *output)
+}
+
+async fn drive(
+    run: &Run,
+    directory: Option<&Path>,
+    state: &Path,
+    window_bytes: u64,
+    quiet: bool,
+) -> Result<Outcome, Unusable> {
+    let (store, server) = connect(&run.job()?, directory).await?;
+    let recipe = Recipe {
+        program: std::env::current_exe()?,
+        state: state.to_owned(),
+        endpoint: server.as_ref().map(|server| Endpoint { url: server.endpoint(), keys: server.keys() }),
+        window_bytes,
+    };
+    let interrupt = CancellationToken::new();
+    on_interrupt(interrupt.clone());
+    let outcome = run.drive(&recipe, store, quiet, interrupt).await;
+    if let Some(server) = server {
+        server.stop().await;
+    }
+    Ok(outcome?)
+}
+
+/// The first signal stops at the next checkpoints, the second at once.
+fn on_interrupt(interrupt: CancellationToken) {
+    tokio::spawn(async move {
+        for _ in 0..2 {
+            if wait_for_signal().await.is_err() {
+                return;
+            }
+            if interrupt.is_cancelled() {
+                std::process::exit(INTERRUPTED.into());
+            }
+            eprintln!("stopping at the next checkpoint; interrupt again to stop at once");
+            interrupt.cancel();
+        }
+    });
+}
+
+async fn wait_for_signal() -> std::io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        interrupted = tokio::signal::ctrl_c() => interrupted,
+        _ = terminate.recv() => Ok(()),
+    }
+}
+
+fn report(job: &CompactionJob, outcome: Outcome, ended_before: bool, format: Format) -> Answer {
+    let code = match outcome {
+        Outcome::Succeeded => ExitCode::SUCCESS,
+        Outcome::Failed => ExitCode::from(FAILED),
+        Outcome::Interrupted => ExitCode::from(INTERRUPTED),
+    };
+    if format == Format::Json {
+        println!("{}", serde_json::to_string_pretty(job)?);
+        return Ok(code);
+    }
+    let status = job.status.clone().unwrap_or_default();
+    let ready = condition(&status.conditions, conditions::READY);
+    let (reason, message) = ready.map_or(("", ""), |ready| (&ready.reason, &ready.message));
+    if outcome == Outcome::Interrupted {
+        println!("interrupted; run the same command again to go on from the last checkpoint");
+        return Ok(code);
+    }
+    let already = if ended_before { " (had ended before; nothing was done)" } else { "" };
+    println!("{reason}: {message}{already}");
+    if outcome == Outcome::Failed {
+        println!("change spec.retryToken to go on from the last checkpoint once the cause is mended");
+    }
+    if let Some(due) = job.dispose_time().filter(|_| status.publish.is_some() && status.dispose.is_none()) {
+        println!("the sources may be deleted from {due} on; run the same command then");
+    }
+    Ok(code)
+}
+
+pub(crate) async fn plan(arguments: cli::JobArguments) -> Answer {
+    let job = manifest::read(&arguments.manifest, None)?;
+    let (store, server) = connect(&job, arguments.store.as_deref()).await?;
+    let limits = Limits::of(&job.spec)?;
+    let input = PlanInput { job: &job, limits, now: jiff::Timestamp::now().as_second() };
+    let plan = preview(&store, &input).await;
+    if let Some(server) = server {
+        server.stop().await;
+    }
+    let summary = local::PlanSummary::of(&plan?);
+    match arguments.output {
+        Format::Json => println!("{}", serde_json::to_string_pretty(&summary)?),
+        Format::Text => print!("{summary}"),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(crate) async fn worker(arguments: cli::WorkerArguments) -> Answer {
+    let cli::WorkerArguments { state, shard, epoch, endpoint, window } = arguments;
+    let end = run_worker(WorkerArguments { state, shard, epoch, endpoint, window_bytes: window }).await;
+    println!("{}", serde_json::to_string(&end)?);
+    Ok(ExitCode::from(u8::try_from(end.code)?))
+}
+
+/// Where `demo` puts its files unless told otherwise.
+pub(crate) fn demo_directory(directory: Option<PathBuf>) -> PathBuf {
+    directory.unwrap_or_else(|| std::env::temp_dir().join("compaction-demo"))
+}

@@ -1,0 +1,213 @@
+//! Stores for tests: the embedded server over a temporary folder, and MinIO as a process.
+
+// Each test program uses the part of this that it needs.
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic
+)]
+
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::retry::RetryConfig;
+use aws_sdk_s3::config::{BehaviorVersion, Config, Credentials, Region};
+use compaction_operator::local::server::{self, Server};
+use tempfile::TempDir;
+
+/// Where a store is and how to get in.
+#[derive(Debug, Clone)]
+pub struct Endpoint {
+    pub url: String,
+    pub access_key: String,
+    pub secret_key: String,
+}
+
+impl Endpoint {
+    /// A client that never tries again, so that a test sees each answer.
+    pub fn client(&self) -> Client {
+        let credentials = Credentials::new(&self.access_key, &self.secret_key, None, None, "test");
+        let config = Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new("us-east-1"))
+            .endpoint_url(&self.url)
+            .credentials_provider(credentials)
+            .force_path_style(true)
+            .retry_config(RetryConfig::disabled())
+            .http_client(aws_smithy_http_client::Builder::new().build_http())
+            .build();
+        Client::from_conf(config)
+    }
+}
+
+/// The embedded server over a folder that vanishes with it.
+pub struct Embedded {
+    pub endpoint: Endpoint,
+    pub folder: TempDir,
+    pub server: Server,
+}
+
+impl Embedded {
+    pub async fn start() -> Self {
+        Self::over(tempfile::tempdir().unwrap()).await
+    }
+
+    pub async fn over(folder: TempDir) -> Self {
+        let server = server::start(folder.path()).await.unwrap();
+        let endpoint = Endpoint {
+            url: server.endpoint(),
+            access_key: server.keys().access_key,
+            secret_key: server.keys().secret_key,
+        };
+        Self {
+            endpoint,
+            folder,
+            server,
+        }
+    }
+
+    /// Stops the server and starts another one over the same folder.
+    pub async fn restart(self) -> Self {
+        self.server.stop().await;
+        Self::over(self.folder).await
+    }
+
+    /// Makes a bucket in the way a user does.
+    pub fn bucket(&self, name: &str) -> PathBuf {
+        let path = self.folder.path().join(name);
+        std::fs::create_dir(&path).unwrap();
+        path
+    }
+}
+
+/// Runs the program, kills it by its pid once standard input closes, and removes its data. So it
+/// ends with this process, however that ends.
+const GUARD: &str = r#"
+data=$1; shift
+exec 3<&0 # a command in the background would get an empty standard input
+"$@" 3<&- & pid=$!
+(cat <&3 >/dev/null; kill -9 $pid 2>/dev/null) &
+wait $pid
+rm -rf -- "$data"
+"#;
+
+/// A MinIO process of one disk. It is killed when this is dropped.
+pub struct Minio {
+    pub endpoint: Endpoint,
+    guard: Child,
+}
+
+impl Minio {
+    /// One process for all tests of a test program.
+    pub fn shared() -> &'static Self {
+        static SHARED: OnceLock<Minio> = OnceLock::new();
+        SHARED.get_or_init(Self::start)
+    }
+
+    pub fn start() -> Self {
+        let program = build("minio");
+        let data = tempfile::tempdir().unwrap().keep();
+        let address = free_address();
+        let (access_key, secret_key) = (random(), random());
+        let guard = Command::new("sh")
+            .args(["-c", GUARD, "guard"])
+            .arg(&data)
+            .arg(&program)
+            .args(["server", "--quiet", "--address", &address.to_string()])
+            .args(["--console-address", &free_address().to_string()])
+            .arg(data.join("disk"))
+            .env("MINIO_ROOT_USER", &access_key)
+            .env("MINIO_ROOT_PASSWORD", &secret_key)
+            .env("MINIO_BROWSER", "off")
+            .env("MINIO_UPDATE", "off")
+            .env("MINIO_API_ROOT_ACCESS", "on")
+            .env("HOME", &data)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let url = format!("http://{address}");
+        let mut minio = Self {
+            endpoint: Endpoint {
+                url,
+                access_key,
+                secret_key,
+            },
+            guard,
+        };
+        minio.wait_until_ready(address);
+        minio
+    }
+
+    fn wait_until_ready(&mut self, address: SocketAddr) {
+        let deadline = Instant::now() + Duration::from_mins(1);
+        while !answers(address, "/minio/health/ready") {
+            assert!(
+                self.guard.try_wait().unwrap().is_none(),
+                "MinIO ended while starting"
+            );
+            assert!(Instant::now() < deadline, "MinIO is not ready after a minute");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+}
+
+impl Drop for Minio {
+    fn drop(&mut self) {
+        drop(self.guard.stdin.take());
+        self.guard.wait().unwrap();
+    }
+}
+
+/// The path of a server program that is built if it is not there yet. That takes minutes; see
+/// `tests/servers/build.sh`.
+pub fn build(name: &str) -> PathBuf {
+    let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/servers/build.sh");
+    let output = Command::new(&script)
+        .arg(name)
+        .stderr(Stdio::inherit())
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{} {name} failed: {}",
+        script.display(),
+        output.status
+    );
+    PathBuf::from(String::from_utf8(output.stdout).unwrap().trim_end())
+}
+
+/// An address of this machine that nobody listens on.
+pub fn free_address() -> SocketAddr {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+        .unwrap()
+        .local_addr()
+        .unwrap()
+}
+
+fn answers(address: SocketAddr, path: &str) -> bool {
+    let mut answer = [0; 12];
+    TcpStream::connect(address)
+        .and_then(|mut stream| {
+            stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+            write!(
+                stream,
+                "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
+            )?;
+            stream.read_exact(&mut answer)
+        })
+        .is_ok_and(|()| answer.ends_with(b"200"))
+}
+
+/// A name that nothing else has.
+pub fn random() -> String {
+    uuid::Uuid::new_v4().simple().to_string()
+}
