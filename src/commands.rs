@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use compaction_operator::api::{CompactionJob, Limits, Quantity, condition, conditions};
 use compaction_operator::engine::{PlanInput, preview};
-use compaction_operator::local::{self, Endpoint, Outcome, Recipe, Run, WorkerArguments, manifest, run_worker, server};
+use compaction_operator::local::{
+    self, Endpoint, Outcome, Recipe, Run, WorkerArguments, manifest, run_worker, server,
+};
 use compaction_operator::store::{CredentialsFrom, S3, Store};
 use compaction_operator::worker::store_settings;
 use tokio_util::sync::CancellationToken;
@@ -61,12 +63,28 @@ async fn connect(
 }
 
 pub(crate) async fn run(arguments: cli::RunArguments) -> Answer {
-    let cli::JobArguments { manifest, store, output } = &arguments.job;
-    let state = arguments.state.clone().unwrap_or_else(|| manifest.with_extension("state.json"));
+    let cli::JobArguments {
+        manifest,
+        store,
+        output,
+    } = &arguments.job;
+    let state = arguments
+        .state
+        .clone()
+        .unwrap_or_else(|| manifest.with_extension("state.json"));
     let window = Quantity::new(&arguments.window);
-    let window_bytes = window.bytes().ok_or_else(|| format!("--window: {window} is not a size"))?;
+    let window_bytes = window
+        .bytes()
+        .ok_or_else(|| format!("--window: {window} is not a size"))?;
     let run = Run::prepare(manifest, &state)?;
-    let outcome = drive(&run, store.as_deref(), &state, window_bytes, *output == Format::Json).await?;
+    let outcome = drive(
+        &run,
+        store.as_deref(),
+        &state,
+        window_bytes,
+        *output == Format::Json,
+    )
+    .await?;
     report(&run.job()?, outcome, run.ended_before, *output)
 }
 
@@ -81,7 +99,10 @@ async fn drive(
     let recipe = Recipe {
         program: std::env::current_exe()?,
         state: state.to_owned(),
-        endpoint: server.as_ref().map(|server| Endpoint { url: server.endpoint(), keys: server.keys() }),
+        endpoint: server.as_ref().map(|server| Endpoint {
+            url: server.endpoint(),
+            keys: server.keys(),
+        }),
         window_bytes,
     };
     let interrupt = CancellationToken::new();
@@ -135,12 +156,19 @@ fn report(job: &CompactionJob, outcome: Outcome, ended_before: bool, format: For
         println!("interrupted; run the same command again to go on from the last checkpoint");
         return Ok(code);
     }
-    let already = if ended_before { " (had ended before; nothing was done)" } else { "" };
+    let already = if ended_before {
+        " (had ended before; nothing was done)"
+    } else {
+        ""
+    };
     println!("{reason}: {message}{already}");
     if outcome == Outcome::Failed {
         println!("change spec.retryToken to go on from the last checkpoint once the cause is mended");
     }
-    if let Some(due) = job.dispose_time().filter(|_| status.publish.is_some() && status.dispose.is_none()) {
+    if let Some(due) = job
+        .dispose_time()
+        .filter(|_| status.publish.is_some() && status.dispose.is_none())
+    {
         println!("the sources may be deleted from {due} on; run the same command then");
     }
     Ok(code)
@@ -150,7 +178,11 @@ pub(crate) async fn plan(arguments: cli::JobArguments) -> Answer {
     let job = manifest::read(&arguments.manifest, None)?;
     let (store, server) = connect(&job, arguments.store.as_deref()).await?;
     let limits = Limits::of(&job.spec)?;
-    let input = PlanInput { job: &job, limits, now: jiff::Timestamp::now().as_second() };
+    let input = PlanInput {
+        job: &job,
+        limits,
+        now: jiff::Timestamp::now().as_second(),
+    };
     let plan = preview(&store, &input).await;
     if let Some(server) = server {
         server.stop().await;
@@ -164,8 +196,21 @@ pub(crate) async fn plan(arguments: cli::JobArguments) -> Answer {
 }
 
 pub(crate) async fn worker(arguments: cli::WorkerArguments) -> Answer {
-    let cli::WorkerArguments { state, shard, epoch, endpoint, window } = arguments;
-    let end = run_worker(WorkerArguments { state, shard, epoch, endpoint, window_bytes: window }).await;
+    let cli::WorkerArguments {
+        state,
+        shard,
+        epoch,
+        endpoint,
+        window,
+    } = arguments;
+    let end = run_worker(WorkerArguments {
+        state,
+        shard,
+        epoch,
+        endpoint,
+        window_bytes: window,
+    })
+    .await;
     println!("{}", serde_json::to_string(&end)?);
     Ok(ExitCode::from(u8::try_from(end.code)?))
 }

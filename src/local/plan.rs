@@ -34,7 +34,11 @@ impl PlanSummary {
             groups: plan.totals.groups,
             estimated_output_objects: plan.totals.estimated_outputs,
             shards: plan.shards.len(),
-            batches: plan.shards.iter().map(|shard| shard.batches(plan.frozen.batch_bytes)).sum(),
+            batches: plan
+                .shards
+                .iter()
+                .map(|shard| shard.batches(plan.frozen.batch_bytes))
+                .sum(),
             estimated_reads,
             estimated_writes,
             left_out_objects: plan.totals.left_out,
@@ -54,10 +58,20 @@ impl fmt::Display for PlanSummary {
             self.estimated_output_objects
         )?;
         writeln!(f, "work      {} batches in {} shards", self.batches, self.shards)?;
-        writeln!(f, "requests  about {} reads and {} writes", self.estimated_reads, self.estimated_writes)?;
+        writeln!(
+            f,
+            "requests  about {} reads and {} writes",
+            self.estimated_reads, self.estimated_writes
+        )?;
         writeln!(f, "left out  {} objects", self.left_out_objects)?;
         for (reason, count) in &self.left_out {
-            writeln!(f, "          {} {}, e.g. {}", count.objects, explain(*reason), count.examples.join(", "))?;
+            writeln!(
+                f,
+                "          {} {}, e.g. {}",
+                count.objects,
+                explain(*reason),
+                count.examples.join(", ")
+            )?;
         }
         Ok(())
     }

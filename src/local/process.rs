@@ -63,7 +63,10 @@ impl Process {
             command.env("AWS_SECRET_ACCESS_KEY", &endpoint.keys.secret_key);
             command.env_remove("AWS_SESSION_TOKEN");
         }
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true);
         let mut child = command.spawn()?;
         let input = child.stdin.take();
         let mut output = child.stdout.take();
@@ -84,7 +87,13 @@ impl Process {
             // The driver may be gone already.
             ended.send((shard, epoch, worker_end(code, &said))).ok();
         });
-        Ok(Self { shard, epoch, input, kill: Some(kill), stopping: None })
+        Ok(Self {
+            shard,
+            epoch,
+            input,
+            kill: Some(kill),
+            stopping: None,
+        })
     }
 
     /// Asks the worker to stop at the next checkpoint; said again after [`GRACE`], ends it at once.
@@ -108,10 +117,20 @@ impl Process {
 fn worker_end(code: Option<i32>, said: &str) -> WorkerEnd {
     let last = said.lines().last().unwrap_or_default();
     match serde_json::from_str::<End>(last) {
-        Ok(end) if code == Some(end.code) => WorkerEnd { code, reason: end.reason, message: end.message },
+        Ok(end) if code == Some(end.code) => WorkerEnd {
+            code,
+            reason: end.reason,
+            message: end.message,
+        },
         _ => {
-            let message = code.map_or("it was killed".to_owned(), |code| format!("it ended with code {code}"));
-            WorkerEnd { code, reason: "WorkerLost".to_owned(), message }
+            let message = code.map_or("it was killed".to_owned(), |code| {
+                format!("it ended with code {code}")
+            });
+            WorkerEnd {
+                code,
+                reason: "WorkerLost".to_owned(),
+                message,
+            }
         }
     }
 }

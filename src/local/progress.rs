@@ -37,9 +37,13 @@ impl Display {
     }
 
     pub(crate) fn show(&mut self, job: &CompactionJob) {
-        let Some(status) = job.status.as_ref().filter(|_| !self.quiet) else { return };
+        let Some(status) = job.status.as_ref().filter(|_| !self.quiet) else {
+            return;
+        };
         for shard in &status.shards {
-            self.before.entry(shard.index).or_insert(shard.checkpoint.bytes_read);
+            self.before
+                .entry(shard.index)
+                .or_insert(shard.checkpoint.bytes_read);
         }
         if let Some(ready) = condition(&status.conditions, conditions::READY) {
             let said = format!("{}: {}", ready.reason, ready.message);
@@ -60,7 +64,10 @@ impl Display {
                 let Some(rate) = rate else { continue };
                 eprintln!(
                     "shard {}: batch {}/{}, {}/s{left}",
-                    shard.index, shard.checkpoint.batch, shard.total_batches, HumanBytes(rate)
+                    shard.index,
+                    shard.checkpoint.batch,
+                    shard.total_batches,
+                    HumanBytes(rate)
                 );
             }
         }

@@ -73,7 +73,9 @@ impl Run {
             let name = old.metadata.name.clone().unwrap_or_default();
             return Err(Error::OtherJob(state_path.to_owned(), name));
         }
-        let ended_before = old.as_ref().is_some_and(|old| old.spec == job.spec && end(old).is_some());
+        let ended_before = old
+            .as_ref()
+            .is_some_and(|old| old.spec == job.spec && end(old).is_some());
         state.change(|value| {
             let generation = match &old {
                 Some(old) if old.spec == job.spec => old.metadata.generation.unwrap_or(1),
@@ -84,12 +86,21 @@ impl Run {
             let uid = old.as_ref().and_then(|old| old.metadata.uid.clone());
             fresh.metadata.uid = Some(uid.unwrap_or_else(|| Uuid::new_v4().to_string()));
             fresh.metadata.generation = Some(generation);
-            fresh.metadata.resource_version = old.as_ref().and_then(|old| old.metadata.resource_version.clone());
-            fresh.status = Some(old.as_ref().and_then(|old| old.status.clone()).unwrap_or_default());
+            fresh.metadata.resource_version =
+                old.as_ref().and_then(|old| old.metadata.resource_version.clone());
+            fresh.status = Some(
+                old.as_ref()
+                    .and_then(|old| old.status.clone())
+                    .unwrap_or_default(),
+            );
             *value = json!(fresh);
             Ok::<(), state::Error>(())
         })?;
-        Ok(Self { state, _driving: driving, ended_before })
+        Ok(Self {
+            state,
+            _driving: driving,
+            ended_before,
+        })
     }
 
     pub fn job(&self) -> Result<CompactionJob, Error> {
@@ -128,17 +139,23 @@ impl Run {
 /// What has become of a job on which nothing is left to do now.
 fn end(job: &CompactionJob) -> Option<Outcome> {
     let status = job.status.as_ref()?;
-    let is = |type_: &str, value: &str| condition(&status.conditions, type_).is_some_and(|c| c.status == value);
+    let is =
+        |type_: &str, value: &str| condition(&status.conditions, type_).is_some_and(|c| c.status == value);
     if job.spec.retry_token != status.retry_token && is(conditions::STALLED, "True") {
         return None;
     }
     if is(conditions::STALLED, "True") {
-        return Some(if is(conditions::SUCCEEDED, "True") { Outcome::Succeeded } else { Outcome::Failed });
+        return Some(if is(conditions::SUCCEEDED, "True") {
+            Outcome::Succeeded
+        } else {
+            Outcome::Failed
+        });
     }
     let disposing = status.dispose.as_ref().is_some_and(|dispose| !dispose.finished);
-    let waits_for_grace = status.dispose.is_none()
-        && job.dispose_time().is_some_and(|due| due > jiff::Timestamp::now());
-    let published = is(conditions::SUCCEEDED, "True") && (status.completion_time.is_some() || waits_for_grace);
+    let waits_for_grace =
+        status.dispose.is_none() && job.dispose_time().is_some_and(|due| due > jiff::Timestamp::now());
+    let published =
+        is(conditions::SUCCEEDED, "True") && (status.completion_time.is_some() || waits_for_grace);
     let planned = job.spec.mode == Mode::PlanOnly && status.plan.is_some();
     let suspended = job.spec.suspend && is(conditions::SUSPENDED, "True");
     ((published && !disposing) || planned || suspended).then_some(Outcome::Succeeded)
@@ -181,8 +198,12 @@ impl Driver<'_> {
     /// One pass: observe → decide → status → act.
     async fn round(&mut self, job: &CompactionJob) -> Result<Option<Duration>, Error> {
         let unchanged = self.unchanged(job.status.as_ref());
-        let observed =
-            Observed { job, workers: &self.views, unchanged: &unchanged, now: jiff::Timestamp::now() };
+        let observed = Observed {
+            job,
+            workers: &self.views,
+            unchanged: &unchanged,
+            now: jiff::Timestamp::now(),
+        };
         let decision = decide(&observed)?;
         if !decision.patch.0.is_empty() {
             match self.state.patch_status(&decision.patch).await {
@@ -198,16 +219,23 @@ impl Driver<'_> {
             }
         }
         for (shard, epoch) in decision.start {
-            let process = Process::start(self.recipe, shard, epoch, self.ended.clone()).map_err(Error::Start)?;
+            let process =
+                Process::start(self.recipe, shard, epoch, self.ended.clone()).map_err(Error::Start)?;
             self.processes.push(process);
-            self.views.retain(|view| view.shard != shard || view.state == WorkerState::Running);
-            self.views.push(WorkerView { shard, epoch, state: WorkerState::Running });
+            self.views
+                .retain(|view| view.shard != shard || view.state == WorkerState::Running);
+            self.views.push(WorkerView {
+                shard,
+                epoch,
+                state: WorkerState::Running,
+            });
         }
         Ok(decision.wake)
     }
 
     fn take_end(&mut self, (shard, epoch, end): Ended) {
-        self.processes.retain(|process| (process.shard, process.epoch) != (shard, epoch));
+        self.processes
+            .retain(|process| (process.shard, process.epoch) != (shard, epoch));
         for view in &mut self.views {
             if (view.shard, view.epoch) == (shard, epoch) {
                 view.state = WorkerState::Ended(end.clone());
@@ -219,7 +247,10 @@ impl Driver<'_> {
         let mut unchanged = BTreeMap::new();
         for shard in status.map_or(&[][..], |status| &status.shards) {
             let state = (shard.epoch, shard.holder.clone(), shard.checkpoint.sequence);
-            let seen = self.seen.entry(shard.index).or_insert_with(|| (state.clone(), Instant::now()));
+            let seen = self
+                .seen
+                .entry(shard.index)
+                .or_insert_with(|| (state.clone(), Instant::now()));
             if seen.0 != state {
                 *seen = (state, Instant::now());
             }

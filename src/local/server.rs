@@ -104,7 +104,10 @@ impl Server {
     }
 
     pub fn keys(&self) -> AccessKeys {
-        AccessKeys { access_key: self.access_key.clone(), secret_key: self.secret_key.clone() }
+        AccessKeys {
+            access_key: self.access_key.clone(),
+            secret_key: self.secret_key.clone(),
+        }
     }
 
     /// Accepts nothing more, lets requests under way end, for 5 seconds at most, and returns when

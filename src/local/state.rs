@@ -18,8 +18,13 @@ use crate::worker::{ApiError, JobApi};
 pub enum Error {
     #[error("{path}: {source}")]
     Io { path: PathBuf, source: io::Error },
-    #[error("{path} is not the state of a job: {source}; name another file with --state, or remove it to begin anew")]
-    NotAState { path: PathBuf, source: serde_json::Error },
+    #[error(
+        "{path} is not the state of a job: {source}; name another file with --state, or remove it to begin anew"
+    )]
+    NotAState {
+        path: PathBuf,
+        source: serde_json::Error,
+    },
     #[error("{0} is in use: another run works on this job; wait for it, or name another file with --state")]
     InUse(PathBuf),
 }
@@ -35,7 +40,9 @@ pub struct Driving(#[allow(dead_code)] File);
 
 impl StateFile {
     pub fn new(path: &Path) -> Self {
-        Self { path: path.to_owned() }
+        Self {
+            path: path.to_owned(),
+        }
     }
 
     fn beside(&self, suffix: &str) -> PathBuf {
@@ -45,12 +52,19 @@ impl StateFile {
     }
 
     fn io(&self, source: io::Error) -> Error {
-        Error::Io { path: self.path.clone(), source }
+        Error::Io {
+            path: self.path.clone(),
+            source,
+        }
     }
 
     fn lock_file(&self, suffix: &str) -> Result<File, Error> {
         let path = self.beside(suffix);
-        let open = File::options().create(true).truncate(false).write(true).open(&path);
+        let open = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path);
         open.map_err(|source| Error::Io { path, source })
     }
 
@@ -69,7 +83,10 @@ impl StateFile {
         match std::fs::read(&self.path) {
             Ok(bytes) => serde_json::from_slice(&bytes)
                 .map(Some)
-                .map_err(|source| Error::NotAState { path: self.path.clone(), source }),
+                .map_err(|source| Error::NotAState {
+                    path: self.path.clone(),
+                    source,
+                }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(self.io(error)),
         }
@@ -83,16 +100,22 @@ impl StateFile {
         let lock = self.lock_file(".write-lock")?;
         lock.lock().map_err(|error| self.io(error))?;
         let mut job = match std::fs::read(&self.path) {
-            Ok(bytes) => serde_json::from_slice(&bytes)
-                .map_err(|source| Error::NotAState { path: self.path.clone(), source })?,
+            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|source| Error::NotAState {
+                path: self.path.clone(),
+                source,
+            })?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => Value::Null,
             Err(error) => return Err(self.io(error).into()),
         };
         change(&mut job)?;
-        let version = job["metadata"]["resourceVersion"].as_str().and_then(|v| v.parse::<u64>().ok());
+        let version = job["metadata"]["resourceVersion"]
+            .as_str()
+            .and_then(|v| v.parse::<u64>().ok());
         job["metadata"]["resourceVersion"] = json!((version.unwrap_or_default() + 1).to_string());
-        let typed = serde_json::from_value(job.clone())
-            .map_err(|source| Error::NotAState { path: self.path.clone(), source })?;
+        let typed = serde_json::from_value(job.clone()).map_err(|source| Error::NotAState {
+            path: self.path.clone(),
+            source,
+        })?;
         self.replace(&job).map_err(|error| self.io(error))?;
         Ok(typed)
     }

@@ -26,7 +26,11 @@ pub struct WorkerArguments {
 pub async fn run_worker(arguments: WorkerArguments) -> End {
     match start(arguments).await {
         Ok(start) => worker::run(start).await,
-        Err(message) => End { code: exit::GIVE_UP, reason: "CannotStart".to_owned(), message },
+        Err(message) => End {
+            code: exit::GIVE_UP,
+            reason: "CannotStart".to_owned(),
+            message,
+        },
     }
 }
 

@@ -18,8 +18,9 @@ use aws_config::provider_config::ProviderConfig;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{
-    BehaviorVersion, Credentials, IdentityCache, Region, RequestChecksumCalculation, ResponseChecksumValidation,
-    SharedCredentialsProvider, SharedHttpClient, StalledStreamProtectionConfig, retry::RetryConfig,
+    BehaviorVersion, Credentials, IdentityCache, Region, RequestChecksumCalculation,
+    ResponseChecksumValidation, SharedCredentialsProvider, SharedHttpClient, StalledStreamProtectionConfig,
+    retry::RetryConfig,
 };
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore, rustls_provider::CryptoMode};
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
@@ -73,7 +74,10 @@ pub struct AccessKeys {
 
 impl AccessKeys {
     fn provider(&self) -> SharedCredentialsProvider {
-        let Self { access_key, secret_key } = self.clone();
+        let Self {
+            access_key,
+            secret_key,
+        } = self.clone();
         SharedCredentialsProvider::new(Credentials::new(access_key, secret_key, None, None, "given"))
     }
 }
