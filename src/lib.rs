@@ -4,4 +4,5 @@
 //! `controller` uses `api` and never `store` or `engine`.
 
 pub mod disposition;
+pub mod format;
 pub mod store;
