@@ -4,12 +4,12 @@
 //! frame that asks for more memory than [`MAX_WINDOW`] is refused before any is given to it.
 
 use flate2::{Decompress, FlushDecompress, Status};
-use zstd::zstd_safe::{DCtx, DParameter, ErrorCode, InBuffer, OutBuffer, ResetDirective, get_error_name};
+use zstd::zstd_safe::{DCtx, DParameter, ErrorCode, InBuffer, OutBuffer, get_error_name};
 
 use super::{BadSource, Codec};
 
 /// The most memory that a zstd frame may ask for, as the zstd format recommends to decoders: all
-/// levels but the `--ultra` and `--long` ones stay below it.
+/// levels but the `--ultra` and `--long` ones stay within it.
 const MAX_WINDOW_LOG: u32 = 23;
 const MAX_WINDOW: u64 = 1 << MAX_WINDOW_LOG;
 
@@ -23,36 +23,40 @@ pub(super) struct Decoded {
     pub(super) end: bool,
 }
 
-/// Decodes the members of one codec. An interrupted member is forgotten at the next `begin`.
+/// Decodes the members of one codec, one after another.
 pub(super) trait Members: Send {
     /// Looks at the start of a member in `input`; false as long as more of it must be seen.
     fn begin(&mut self, input: &[u8]) -> Result<bool, BadSource>;
     /// Decodes from `input`, all unused bytes of the member so far, into the spare capacity of `raw`.
+    /// Where that is too small for all, the last byte of the member at least is left unused.
     fn decode(&mut self, input: &[u8], raw: &mut Vec<u8>) -> Result<Decoded, BadSource>;
 }
 
-#[derive(Default)]
-pub(super) struct Gzip(Option<Decompress>);
+pub(super) struct Gzip(Decompress);
+
+impl Default for Gzip {
+    fn default() -> Self {
+        Self(Decompress::new_gzip(GZIP_WINDOW_BITS))
+    }
+}
 
 impl Members for Gzip {
     fn begin(&mut self, input: &[u8]) -> Result<bool, BadSource> {
-        if !has_magic(Codec::Gzip, input)? {
-            return Ok(false);
+        let seen = has_magic(Codec::Gzip, input)?;
+        if seen {
+            // A reset would do the same: it does not keep the gzip mode.
+            *self = Self::default();
         }
-        self.0 = Some(Decompress::new_gzip(GZIP_WINDOW_BITS));
-        Ok(true)
+        Ok(seen)
     }
 
     fn decode(&mut self, input: &[u8], raw: &mut Vec<u8>) -> Result<Decoded, BadSource> {
-        let inflate = self
-            .0
-            .get_or_insert_with(|| Decompress::new_gzip(GZIP_WINDOW_BITS));
-        let before = inflate.total_in();
-        let status = inflate
-            .decompress_vec(input, raw, FlushDecompress::None)
-            .map_err(|error| corrupt(Codec::Gzip, error.message().unwrap_or("invalid deflate data")))?;
+        let before = self.0.total_in();
+        let step = self.0.decompress_vec(input, raw, FlushDecompress::None);
+        let status =
+            step.map_err(|error| corrupt(Codec::Gzip, error.message().unwrap_or("invalid deflate data")))?;
         Ok(Decoded {
-            stored: (inflate.total_in() - before) as usize,
+            stored: (self.0.total_in() - before) as usize,
             end: status == Status::StreamEnd,
         })
     }
@@ -97,10 +101,7 @@ impl Members for Zstd {
         }
         self.content_size = content_size;
         self.content = 0;
-        let reset = self
-            .context()
-            .and_then(|context| context.reset(ResetDirective::SessionOnly));
-        reset.map(|_| true).map_err(zstd_error)
+        Ok(true)
     }
 
     fn decode(&mut self, input: &[u8], raw: &mut Vec<u8>) -> Result<Decoded, BadSource> {

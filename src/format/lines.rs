@@ -62,7 +62,7 @@ impl Lines {
                     self.output.put_stored(&stored, self.reader.raw(), out)?;
                     if end && self.output.may_cut_at_member_end() {
                         self.output.cut(out);
-                        self.offset = self.reader.member_end();
+                        self.offset = self.reader.member_start();
                         return Ok(Step::Cut);
                     }
                 }
@@ -117,7 +117,7 @@ impl Merge for Lines {
         if way == Way::Stored && self.output.is_open() {
             // The frame of the sources before must be handed out before these bytes are.
             self.output.cut(out);
-            self.offset = self.reader.offset();
+            self.offset = self.reader.member_start();
             return Ok(Step::Cut);
         }
         match way {

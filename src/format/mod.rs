@@ -31,7 +31,7 @@ pub struct Settings {
     pub compression: Compression,
     /// A content cut is at the first record end after this many raw bytes. Bytes.
     pub cut_bytes: u64,
-    /// A record longer than this makes its source bad. Bytes.
+    /// A record longer than this, its newline not counted, makes its source bad. Bytes.
     pub max_record_bytes: u64,
 }
 
@@ -66,7 +66,7 @@ pub struct Offset {
 /// What [`Merge::advance`] came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
-    /// All fed bytes are used up; feed more, or say that the source has ended.
+    /// All fed bytes are used, or too few to go on with; feed more, or say that the source has ended.
     NeedInput,
     /// A cut inside the current source, at [`Merge::offset`].
     Cut,
@@ -121,8 +121,9 @@ pub trait Merge: Send {
     fn counts(&self) -> Counts;
 }
 
-/// A merge for a new output (`codec` as an earlier output of the same group had it, if there was
-/// one), or one that goes on at a cut.
+/// A merge for a new output, or one that goes on at a cut; in both, `codec` is what
+/// [`Merge::output_codec`] said before in the same group, if anything. A group whose sources have no
+/// bytes at all yields no bytes: that is no valid gzip, and not worth an output.
 pub fn merge(settings: &Settings, codec: Option<Codec>) -> Box<dyn Merge> {
     match settings.format {
         Kind::Lines => Box::new(lines::Lines::new(settings, codec)),

@@ -58,8 +58,6 @@ struct Source {
     member: u64,
     member_raw: u64,
     in_member: bool,
-    /// The decoder may hold more than the last piece could take.
-    pending: bool,
     /// Decoded bytes still to be passed over.
     skip: u64,
     /// Decoded bytes since the reader began here.
@@ -73,7 +71,6 @@ impl Reader {
         self.source = at.map_or_else(Source::default, |at| Source {
             codec: Some(at.codec),
             position: at.stored,
-            member: at.stored,
             skip: at.skip,
             ..Source::default()
         });
@@ -151,8 +148,8 @@ impl Reader {
         }
     }
 
-    /// Where the next member starts. Right after the end of one.
-    pub(super) fn member_end(&self) -> Offset {
+    /// Where the next member starts. Only between members.
+    pub(super) fn member_start(&self) -> Offset {
         Offset {
             codec: self.source.codec.unwrap_or(Codec::None),
             stored: self.source.position,
@@ -178,28 +175,18 @@ impl Reader {
         let (codec, decoder): (_, &mut dyn Members) = match source.codec {
             Some(Codec::Gzip) => (Codec::Gzip, &mut self.gzip),
             Some(Codec::Zstd) => (Codec::Zstd, &mut self.zstd),
-            Some(Codec::None) | None => {
-                return Ok(if source.ended {
-                    Piece::End
-                } else {
-                    Piece::NeedInput
-                });
-            }
+            Some(Codec::None) | None => return source.out_of_input(Codec::None, false),
         };
         self.raw.clear();
         self.raw.reserve(PIECE);
         self.taken = 0;
 
-        if source.input.is_empty() && !source.pending {
-            return source.out_of_input(codec);
+        if source.input.is_empty() {
+            return source.out_of_input(codec, source.in_member);
         }
         if !source.in_member {
             if !decoder.begin(&source.input)? {
-                return if source.ended {
-                    Err(BadSource::Truncated(codec))
-                } else {
-                    Ok(Piece::NeedInput)
-                };
+                return source.out_of_input(codec, true);
             }
             source.in_member = true;
             source.member = source.position;
@@ -207,14 +194,14 @@ impl Reader {
         }
 
         let step = decoder.decode(&source.input, &mut self.raw)?;
-        source.pending = !step.end && self.raw.len() == self.raw.capacity();
         source.in_member = !step.end;
         source.position += step.stored as u64;
         source.member_raw += self.raw.len() as u64;
         source.decoded += self.raw.len() as u64;
         source.refuse_bomb()?;
         if step.stored == 0 && self.raw.is_empty() && !step.end {
-            return source.out_of_input(codec);
+            // No decoder does so; should one, it may not spin.
+            return source.out_of_input(codec, true);
         }
         let skipped = source.skip.min(self.raw.len() as u64);
         source.skip -= skipped;
@@ -227,18 +214,15 @@ impl Reader {
 }
 
 impl Source {
-    /// What it means that the decoder cannot go on with the bytes it has.
-    fn out_of_input(&self, codec: Codec) -> Result<Piece, BadSource> {
-        let corrupt = |detail: &str| {
-            Err(BadSource::Corrupt {
-                codec,
-                detail: detail.to_owned(),
-            })
-        };
-        match (self.ended, self.in_member) {
+    /// What it means that there are no bytes, or too few, to go on with.
+    fn out_of_input(&self, codec: Codec, in_member: bool) -> Result<Piece, BadSource> {
+        match (self.ended, in_member) {
             (false, _) => Ok(Piece::NeedInput),
             (true, true) => Err(BadSource::Truncated(codec)),
-            (true, false) if self.skip > 0 => corrupt("it ends before the offset to go on at"),
+            (true, false) if self.skip > 0 => Err(BadSource::Corrupt {
+                codec,
+                detail: "it ends before the offset to go on at".to_owned(),
+            }),
             (true, false) => Ok(Piece::End),
         }
     }
