@@ -1,4 +1,5 @@
 //! The command line: what can be asked for. No logic.
+#![allow(clippy::doc_markdown)] // The doc comments are the help text.
 
 use std::path::PathBuf;
 

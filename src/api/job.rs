@@ -307,7 +307,7 @@ impl Default for Batch {
 #[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Upload {
-    /// What one UploadPart sends: 5Mi to 5Gi. Raised in the plan where outputs would need too many parts.
+    /// What one `UploadPart` sends: 5Mi to 5Gi. Raised in the plan where outputs would need too many parts.
     pub part_size: Quantity,
     /// Parts in flight.
     #[schemars(range(min = 1, max = 64))]

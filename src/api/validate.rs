@@ -76,7 +76,7 @@ impl CompactionJob {
             rules
                 .err()
                 .into_iter()
-                .flat_map(|errors| errors.into_vec())
+                .flat_map(kube::core::cel::ValidationErrors::into_vec)
                 .map(|e| e.to_string()),
         );
         match Limits::of(&self.spec) {

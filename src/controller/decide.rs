@@ -297,8 +297,7 @@ impl Deciding<'_> {
             .get(&shard.index)
             .copied()
             .unwrap_or_default();
-        if unchanged < limit {
-            let wait = limit - unchanged;
+        if let Some(wait) = limit.checked_sub(unchanged).filter(|wait| !wait.is_zero()) {
             self.wake = Some(self.wake.map_or(wait, |wake| wake.min(wait)));
             return;
         }

@@ -1,7 +1,7 @@
 //! One output: bytes in, a finished object out, and at the end of any batch nothing in memory only.
 //!
 //! Whole parts of one size go out as they fill; what does not fill a part is the tail, which the caller
-//! stores beside the upload (I2). An output below one part is a single PutObject. The outcome of Complete
+//! stores beside the upload (I2). An output below one part is a single `PutObject`. The outcome of Complete
 //! is never guessed (I7).
 
 use std::sync::Arc;

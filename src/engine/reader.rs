@@ -156,13 +156,13 @@ impl Reader {
                         .unwrap_or_else(|panic| Err(task_failed(key, &panic.to_string())));
                     return Ok(Some(Item::Chunk(bytes, Room(permit))));
                 }
-                None if self.entries.is_empty() && self.remaining.is_none() => {
-                    if !self.take_segment().await? {
+                // Nothing is ahead, so all room is free, and the next pass starts a read.
+                None => {
+                    let more = !self.entries.is_empty() || self.remaining.is_some();
+                    if !more && !self.take_segment().await? {
                         return Ok(None);
                     }
                 }
-                // Nothing is ahead, so all room is free, and the next pass starts a read.
-                None => {}
             }
         }
     }

@@ -20,9 +20,6 @@ mod reader;
 
 pub use codec::Codec;
 
-/// Raw bytes between two cuts inside a source, and the raw size of an encoded frame.
-pub const CUT_BYTES: u64 = 4 << 20;
-
 /// All that the output bytes depend on beside the content; frozen in the plan.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

@@ -1,4 +1,4 @@
-//! Reads a CompactionJob manifest as an API server would take it: strict about fields, with defaults.
+//! Reads a `CompactionJob` manifest as an API server would take it: strict about fields, with defaults.
 
 use std::path::{Path, PathBuf};
 

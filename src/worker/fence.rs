@@ -14,7 +14,7 @@ use crate::api::{Checkpoint, CompactionJob, DisposeStatus, PlanStatus, PublishSt
 use crate::engine::{Fence, FenceError};
 
 /// How long an unreachable API server is waited for before the worker gives its place up.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 const PAUSE: Duration = Duration::from_secs(1);
 /// A look this young is fresh enough.
 const FRESH: Duration = Duration::from_secs(1);

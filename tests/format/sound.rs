@@ -3,7 +3,8 @@
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-use compaction_operator::format::{CUT_BYTES, Codec, Compression, Counts, Offset, Settings};
+use compaction_operator::api::CUT_BYTES;
+use compaction_operator::format::{Codec, Compression, Counts, Offset, Settings};
 use proptest::collection::vec;
 use proptest::prelude::*;
 

@@ -16,7 +16,6 @@ struct State {
     rng: fastrand::Rng,
     calm: bool,
     away: bool,
-    refused: u64,
 }
 
 #[derive(Clone)]
@@ -33,7 +32,6 @@ impl MemoryApi {
             rng,
             calm: false,
             away: false,
-            refused: 0,
         };
         Self(Arc::new(Mutex::new(state)))
     }
@@ -65,10 +63,6 @@ impl MemoryApi {
         let mut job = state.job.clone();
         change(&mut job);
         state.accept(job);
-    }
-
-    pub fn refused(&self) -> u64 {
-        self.0.lock().unwrap().refused
     }
 
     async fn request<T>(
@@ -110,7 +104,6 @@ impl State {
     fn patch(&mut self, patch: &Patch) -> Result<(), ApiError> {
         let mut job = self.job.clone();
         if let Err(error) = json_patch::patch(&mut job, patch) {
-            self.refused += 1;
             return Err(ApiError::Refused(error.to_string()));
         }
         // The rules of the CRD.

@@ -3,6 +3,13 @@
 //!
 //! `SIM_SEEDS=N` runs N seeds (20,000 by default); `SIM_SEED=S` runs one, for a failure message's seed.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unnecessary_wraps
+)]
+
 mod api;
 mod scenario;
 mod store;

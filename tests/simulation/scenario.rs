@@ -86,7 +86,6 @@ impl Scenario {
         let habits = Habits {
             random_etags,
             conditional: rng.bool(),
-            lists_uploads: rng.bool(),
             errors: rng.u32(0..12),
             lost_answers: rng.u32(0..12),
             min_part: job.spec.upload.part_size.bytes().unwrap(),

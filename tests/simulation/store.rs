@@ -29,7 +29,6 @@ pub struct Habits {
     /// Like SSE-KMS: equal bytes have different ETags.
     pub random_etags: bool,
     pub conditional: bool,
-    pub lists_uploads: bool,
     /// Of 1,000 requests, so many fail before they take effect.
     pub errors: u32,
     /// Of 1,000 requests, so many take effect and are not answered.

@@ -353,11 +353,8 @@ impl S3 for Api {
         request: S3Request<ListMultipartUploadsInput>,
     ) -> S3Result<S3Response<ListMultipartUploadsOutput>> {
         let input = request.input;
-        if input.delimiter.is_some() || input.encoding_type.is_some() {
-            return Err(s3_error!(
-                NotImplemented,
-                "uploads are listed without delimiter and encoding-type"
-            ));
+        if input.delimiter.is_some() {
+            return Err(s3_error!(NotImplemented, "uploads are listed without delimiter"));
         }
         self.on(move |folder| {
             let limit = page_size(input.max_uploads)?;
@@ -370,11 +367,16 @@ impl S3 for Api {
             }
             let more = uploads.len() > limit;
             uploads.truncate(limit);
+            let encode = wire::encoder(input.encoding_type.as_ref());
+            for upload in &mut uploads {
+                upload.key = encode(std::mem::take(&mut upload.key));
+            }
             let last = uploads.last().filter(|_| more);
             Ok(ListMultipartUploadsOutput {
                 bucket: Some(input.bucket),
-                prefix: input.prefix,
-                key_marker: input.key_marker,
+                prefix: input.prefix.map(encode),
+                key_marker: input.key_marker.map(encode),
+                encoding_type: input.encoding_type,
                 upload_id_marker: input.upload_id_marker,
                 max_uploads: Some(limit as i32),
                 is_truncated: Some(more),

@@ -163,11 +163,7 @@ pub(super) fn page_size(wanted: Option<i32>) -> S3Result<usize> {
 }
 
 pub(super) fn page_output(input: ListObjectsV2Input, limit: usize, page: Page) -> ListObjectsV2Output {
-    let url = input
-        .encoding_type
-        .as_ref()
-        .is_some_and(|encoding| encoding.as_str() == EncodingType::URL);
-    let encode = |text: String| if url { url_encode(&text) } else { text };
+    let encode = encoder(input.encoding_type.as_ref());
     ListObjectsV2Output {
         key_count: Some((page.objects.len() + page.prefixes.len()) as i32),
         is_truncated: Some(page.next.is_some()),
@@ -208,6 +204,12 @@ fn object(key: String, version: Version) -> Object {
         )),
         ..Default::default()
     }
+}
+
+/// What a listing does with keys: S3 encodes them for clients whose XML could not carry them.
+pub(super) fn encoder(encoding: Option<&EncodingType>) -> impl Fn(String) -> String + Copy {
+    let url = encoding.is_some_and(|encoding| encoding.as_str() == EncodingType::URL);
+    move |text| if url { url_encode(&text) } else { text }
 }
 
 /// As S3 encodes keys in listings: everything but `/` and the unreserved characters, a space as `+`.
