@@ -111,7 +111,7 @@ impl ShardFence {
     }
 
     fn remember(&self, checkpoint: Checkpoint) {
-        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = (checkpoint, Some(Instant::now()));
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).0 = checkpoint;
     }
 
     fn known(&self) -> Checkpoint {
