@@ -10,6 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use json_patch::Patch;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use super::overlap::predecessor;
 use super::patch::difference;
 use crate::api::{
     CompactionJob, CompactionJobStatus, DisposeStatus, Duty, Failure, Mode, Progress, Reason, ShardStatus,
@@ -18,6 +19,8 @@ use crate::api::{
 
 /// How much longer than a batch's deadline its worker is waited for.
 const LATE: Duration = Duration::from_secs(30);
+/// How often a job that waits for another one looks whether its turn has come.
+const LOOK_FOR_TURN: Duration = Duration::from_secs(15);
 const MAX_FAILURES: usize = 16;
 const MAX_MESSAGE_CHARS: usize = 512;
 
@@ -26,6 +29,8 @@ pub struct Observed<'a> {
     pub job: &'a CompactionJob,
     /// Every worker that exists or whose end is still known.
     pub workers: &'a [WorkerView],
+    /// Jobs that may read or write the same objects.
+    pub others: &'a [CompactionJob],
     /// Per shard, for how long its epoch, holder and sequence have been seen unchanged, by the observer's
     /// own monotonic clock; it stands still while observing fails, and starts at 0 with the observer (I12).
     pub unchanged: &'a BTreeMap<i32, Duration>,
@@ -115,9 +120,6 @@ impl Deciding<'_> {
     fn decide(&mut self) {
         let spec = &self.observed.job.spec;
         self.next.observed_generation = self.observed.job.metadata.generation.unwrap_or_default();
-        if self.next.shards.is_empty() {
-            self.next.shards.push(ShardStatus::default());
-        }
         self.take_retry_token();
         self.stop_late_epochs();
         if self.failed() {
@@ -127,6 +129,22 @@ impl Deciding<'_> {
             self.stop_all();
             self.set_progress();
             return self.set_states(Reason::Suspended, "suspended; the checkpoints are kept");
+        }
+        if let Some(other) = predecessor(self.observed.job, self.observed.others) {
+            let (namespace, name) = (&other.metadata.namespace, &other.metadata.name);
+            let name = format!(
+                "{}/{}",
+                namespace.as_deref().unwrap_or_default(),
+                name.as_deref().unwrap_or_default()
+            );
+            self.wake = Some(LOOK_FOR_TURN);
+            return self.set_states(
+                Reason::WaitingForJob,
+                &format!("waits for {name}, which works on the same objects"),
+            );
+        }
+        if self.next.shards.is_empty() {
+            self.next.shards.push(ShardStatus::default());
         }
         self.set_milestones();
         for index in 0..self.next.shards.len() {

@@ -1,12 +1,11 @@
 //! The dispose duty: sources that the user no longer wants are deleted (I8).
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt, stream};
-use tokio::time::Instant;
 
 use super::consumed::Line;
+use super::fence::Heartbeat;
 use super::publish::{Candidates, Finished, announce, outputs, runs};
 use super::{Context, Error};
 use crate::api::DisposeStatus;
@@ -15,7 +14,6 @@ use crate::store::Deleted;
 /// Sources deleted at the same time, and between two looks at the fence.
 const CONCURRENCY: usize = 32;
 const CHUNK: usize = 1000;
-const SHOW_PROGRESS: Duration = Duration::from_secs(30);
 
 /// What the user wants done with the sources.
 #[derive(Debug, Clone, Copy)]
@@ -52,17 +50,20 @@ async fn delete_sources(
     if !conditional && !wish.unconditionally {
         return Err(Error::UnconditionalDelete);
     }
+    let mut heartbeat = Heartbeat::new(&context.fence);
     // Each output is looked at again just before the sources in it go.
     let runs = runs(&context.ledger, finished).await?;
     let mut skipped = BTreeSet::new();
-    outputs(context, &runs, &mut skipped)
-        .try_for_each(|_| async { Ok(()) })
-        .await?;
+    {
+        let mut outputs = outputs(context, &runs, &mut skipped);
+        while outputs.try_next().await?.is_some() {
+            heartbeat.step().await?;
+        }
+    }
 
     progress.total = (finished.plan.totals.sources as i64) - skipped.len() as i64;
     let mut candidates = Candidates::open(context, finished, &skipped).await?;
     let mut passed = 0;
-    let mut shown = Instant::now();
     loop {
         let mut chunk: Vec<Line> = Vec::with_capacity(CHUNK);
         while chunk.len() < CHUNK {
@@ -92,9 +93,8 @@ async fn delete_sources(
             .iter()
             .filter(|outcome| **outcome == Deleted::Changed)
             .count() as i64;
-        if shown.elapsed() >= SHOW_PROGRESS {
+        if heartbeat.is_due() {
             context.fence.set_dispose(progress.clone()).await?;
-            shown = Instant::now();
         }
     }
 }

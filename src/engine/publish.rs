@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 
 use super::body::{MANIFEST_VERSION, Run};
 use super::consumed::{Header, Line, Lines};
+use super::fence::Heartbeat;
 use super::ledger::Ledger;
 use super::output::{Output, Sink};
 use super::{Body, Context, Error, OutputRecord, SkippedSource};
@@ -232,12 +233,14 @@ async fn write_manifest(
     file.json(",\n\"outputPrefix\": ", &plan.output_prefix).await?;
     file.append(b",\n\"outputs\": [").await?;
     let (mut count, mut records) = (0_i64, 0);
+    let mut heartbeat = Heartbeat::new(&context.fence);
     {
         let mut outputs = outputs(context, runs, skipped);
         while let Some(output) = outputs.try_next().await? {
             file.json(if count == 0 { "\n" } else { ",\n" }, &output).await?;
             count += 1;
             records += output.records;
+            heartbeat.step().await?;
         }
     }
     file.append(b"],\n\"superseded\": []").await?;
@@ -272,7 +275,9 @@ async fn write_consumed(
     .await?;
     file.append(b"\n").await?;
     let mut candidates = Candidates::open(context, finished, skipped).await?;
+    let mut heartbeat = Heartbeat::new(&context.fence);
     while let Some(line) = candidates.next().await? {
+        heartbeat.step().await?;
         file.append(&Line { group: None, ..line }.encode()).await?;
     }
     file.close().await.map(drop)

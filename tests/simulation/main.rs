@@ -25,6 +25,7 @@ use api::MemoryApi;
 use compaction_operator::api::{CompactionJob, OnFault, SourceDisposition, condition, conditions};
 use compaction_operator::store::Store;
 use compaction_operator::verify::verify;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use scenario::{OUTPUT, STATE, Scenario, lines};
 use store::{Habits, MemoryStore};
 use world::World;
@@ -282,6 +283,32 @@ async fn sources_change(seed: u64) {
     assert_verified(seed, &store, &scenario.job).await;
 }
 
+/// Two jobs over the same prefixes at the same time: one waits, and finds its work done.
+async fn two_at_once(seed: u64) {
+    let mut scenario = Scenario::new(seed);
+    let expected = scenario.expect(&scenario.sources);
+    let store = filled(&scenario, seed, scenario.habits);
+    let mut world = |uid: &str, created: i64| {
+        let metadata = &mut scenario.job.metadata;
+        metadata.uid = Some(format!("{uid}-{seed}"));
+        metadata.creation_timestamp = Some(Time(jiff::Timestamp::from_second(created).unwrap()));
+        let api = MemoryApi::new(seed, &scenario.job);
+        World::new(
+            store.clone(),
+            api,
+            seed ^ u64::from(uid.as_bytes()[0]),
+            scenario.faults,
+        )
+    };
+    let (mut first, mut second) = (world("a", 1), world("b", 1 + (seed % 2) as i64));
+    (first.rival, second.rival) = (Some(second.api.clone()), Some(first.api.clone()));
+    tokio::join!(first.run(false), second.run(false));
+    first.let_late_workers_end().await;
+    second.let_late_workers_end().await;
+    assert_eq!(published(&store), expected.records);
+    assert_verified(seed, &store, &scenario.job).await;
+}
+
 /// Runs the seeds of one scenario: its share, one part in `parts`, of all.
 fn run_seeds(name: &str, parts: u64, scenario: impl Fn(u64) + Send + Sync) {
     if let Ok(seed) = std::env::var("SIM_SEED") {
@@ -320,6 +347,11 @@ fn jobs_that_follow_each_other_take_only_what_is_new() {
 #[test]
 fn a_job_created_anew_does_not_mix_with_the_workers_of_the_old_one() {
     run_seeds("created_anew", 5, |seed| simulate(created_anew(seed)));
+}
+
+#[test]
+fn of_two_jobs_over_the_same_objects_one_waits() {
+    run_seeds("two_at_once", 8, |seed| simulate(two_at_once(seed)));
 }
 
 #[test]

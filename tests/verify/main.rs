@@ -1,5 +1,7 @@
 //! `verify` over buckets that are right, and over buckets in which one thing is wrong.
 
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 mod bucket;
 #[path = "../simulation/store.rs"]
 #[allow(dead_code, reason = "the simulation needs more of it")]
