@@ -521,8 +521,15 @@ impl Deciding<'_> {
         );
     }
 
-    /// The conditions of a job that is neither finished nor failed.
+    /// The conditions of a job that is neither finished nor failed. What is published stays published.
     fn set_states(&mut self, reason: Reason, message: &str) {
+        self.set_common(reason, message);
+        if self.next.publish.is_none() {
+            self.set_condition(conditions::SUCCEEDED, None, reason, message);
+        }
+    }
+
+    fn set_common(&mut self, reason: Reason, message: &str) {
         self.set_condition(conditions::READY, Some(true), reason, message);
         self.set_condition(
             conditions::RECONCILING,
@@ -537,18 +544,15 @@ impl Deciding<'_> {
             reason,
             "",
         );
-        if self.next.publish.is_none() {
-            self.set_condition(conditions::SUCCEEDED, None, reason, message);
-        }
     }
 
     fn succeed(&mut self, reason: Reason, message: &str) {
-        self.set_states(reason, message);
+        self.set_common(reason, message);
         self.set_condition(conditions::SUCCEEDED, Some(true), reason, message);
     }
 
     fn fail(&mut self, reason: Reason, message: &str) {
-        self.set_states(reason, message);
+        self.set_common(reason, message);
         self.set_condition(conditions::READY, Some(false), reason, message);
         self.set_condition(conditions::STALLED, Some(true), reason, message);
         // What is published stays published, even if its sources cannot be disposed of.
