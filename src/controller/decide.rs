@@ -125,7 +125,7 @@ impl Deciding<'_> {
         if self.failed() {
             return self.stop_all();
         }
-        if spec.suspend && !self.next.dispose.as_ref().is_some_and(|dispose| dispose.finished) {
+        if spec.suspend && !self.finished() {
             self.stop_all();
             self.set_progress();
             return self.set_states(Reason::Suspended, "suspended; the checkpoints are kept");
@@ -184,6 +184,13 @@ impl Deciding<'_> {
         condition(&self.next.conditions, conditions::STALLED).is_some_and(|c| c.status == "True")
     }
 
+    /// Nothing is left to do: there was nothing to compact, or all is disposed of.
+    fn finished(&self) -> bool {
+        let plan = self.next.plan.as_ref();
+        plan.is_some_and(|plan| plan.source_objects == 0)
+            || self.next.dispose.as_ref().is_some_and(|dispose| dispose.finished)
+    }
+
     fn stop_all(&mut self) {
         for worker in self
             .observed
@@ -229,13 +236,7 @@ impl Deciding<'_> {
                 self.wake_at(due);
             }
         }
-        let nothing = self
-            .next
-            .plan
-            .as_ref()
-            .is_some_and(|plan| plan.source_objects == 0);
-        let finished = self.next.dispose.as_ref().is_some_and(|dispose| dispose.finished);
-        if (nothing || finished) && self.next.completion_time.is_none() {
+        if self.finished() && self.next.completion_time.is_none() {
             self.next.completion_time = Some(Time(now));
         }
     }
