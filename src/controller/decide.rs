@@ -167,16 +167,24 @@ impl Deciding<'_> {
         if !self.failed() {
             return;
         }
-        for name in [conditions::SUCCEEDED, conditions::STALLED] {
-            self.next.conditions.retain(|condition| condition.type_ != name);
-        }
+        self.next
+            .conditions
+            .retain(|condition| condition.type_ != conditions::STALLED);
         for shard in &mut self.next.shards {
             (shard.lost, shard.waits, shard.checkpoint.attempts) = (0, 0, 0);
             shard.retry_time = None;
-            // The end of the worker that failed the job has been dealt with.
-            shard.epoch += 1;
-            shard.holder.clear();
-            shard.start_sequence = shard.checkpoint.sequence;
+        }
+        self.begin_anew();
+    }
+
+    /// Whatever became of the workers so far is dealt with; their successors need not wait for it.
+    fn begin_anew(&mut self) {
+        for index in 0..self.next.shards.len() {
+            if self.next.shards[index].epoch > 0 {
+                self.raise_epoch(index);
+                let due = &mut self.next.shards[index].retry_time;
+                due.get_or_insert(Time(self.observed.now));
+            }
         }
     }
 
@@ -494,7 +502,12 @@ impl Deciding<'_> {
         if self.observed.job.spec.mode == Mode::PlanOnly {
             return self.set_states(Reason::Planned, "planned; set mode: Execute to run this plan");
         }
-        let waiting = self.next.shards.iter().any(|shard| shard.retry_time.is_some());
+        let due = |shard: &ShardStatus| shard.retry_time.as_ref().map(|time| time.0);
+        let waiting = self
+            .next
+            .shards
+            .iter()
+            .any(|shard| due(shard) > Some(self.observed.now));
         let last = self.next.failures.last().map(|failure| failure.message.clone());
         match last.filter(|_| waiting) {
             Some(message) => self.set_states(Reason::Requeueing, &message),
