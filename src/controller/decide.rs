@@ -121,6 +121,7 @@ impl Deciding<'_> {
         let spec = &self.observed.job.spec;
         self.next.observed_generation = self.observed.job.metadata.generation.unwrap_or_default();
         self.take_retry_token();
+        self.resume();
         self.stop_late_epochs();
         if self.failed() {
             return self.stop_all();
@@ -175,6 +176,14 @@ impl Deciding<'_> {
             shard.retry_time = None;
         }
         self.begin_anew();
+    }
+
+    /// That suspending stopped the workers counts against nobody.
+    fn resume(&mut self) {
+        let suspended = condition(&self.next.conditions, conditions::SUSPENDED);
+        if !self.observed.job.spec.suspend && suspended.is_some_and(|c| c.status == "True") {
+            self.begin_anew();
+        }
     }
 
     /// Whatever became of the workers so far is dealt with; their successors need not wait for it.
