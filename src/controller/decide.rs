@@ -476,17 +476,15 @@ impl Deciding<'_> {
             bytes_written: sum(|s| s.checkpoint.bytes_written),
             skipped_sources: sum(|s| s.checkpoint.skipped_sources),
         });
-        if self
-            .next
-            .shards
-            .iter()
-            .any(|s| s.checkpoint.sequence > s.start_sequence)
-        {
+        let progressed = |s: &ShardStatus| s.checkpoint.sequence > s.start_sequence;
+        let shards = &self.next.shards;
+        // One worker that reaches it does not speak for another that waits for it.
+        if shards.iter().any(progressed) && shards.iter().all(|s| s.waits == 0 || progressed(s)) {
             self.set_condition(
                 conditions::STORAGE_ACCESSIBLE,
                 Some(true),
                 Reason::Reachable,
-                "the last worker reached it",
+                "every worker reached it",
             );
         }
     }
