@@ -414,21 +414,17 @@ impl Deciding<'_> {
         let time = Time(self.observed.now);
         let message: String = end.message.chars().take(MAX_MESSAGE_CHARS).collect();
         let same = |f: &Failure| f.shard == shard && f.batch == batch && f.reason == end.reason;
-        match self.next.failures.iter_mut().find(|failure| same(failure)) {
-            Some(failure) => {
-                failure.count += 1;
-                failure.message = message;
-                failure.time = time;
-            }
-            None => self.next.failures.push(Failure {
-                shard,
-                batch,
-                reason: end.reason.clone(),
-                message,
-                count: 1,
-                time,
-            }),
-        }
+        // One that happens again becomes the latest.
+        let known = self.next.failures.iter().position(same);
+        let count = known.map_or(0, |at| self.next.failures.remove(at).count);
+        self.next.failures.push(Failure {
+            shard,
+            batch,
+            reason: end.reason.clone(),
+            message,
+            count: count + 1,
+            time,
+        });
         if self.next.failures.len() > MAX_FAILURES {
             self.next.failures.remove(0);
         }
