@@ -338,6 +338,10 @@ impl Deciding<'_> {
             return;
         }
         let (shard, epoch) = (shard.index, shard.epoch);
+        if self.duty(shard).is_none() {
+            // Its work is done; only its end fails to come.
+            return self.stop.push((shard, epoch));
+        }
         let message = format!("no new checkpoint for {} s", unchanged.as_secs());
         let end = WorkerEnd {
             code: None,
