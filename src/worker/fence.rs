@@ -142,9 +142,22 @@ impl ShardFence {
         Ok(checkpoint.is_none_or(|ours| now.sequence == ours.sequence && now.sha256 == ours.sha256))
     }
 
+    /// Applies a patch for good, or counts that this worker came too late.
+    async fn apply(
+        &self,
+        operations: Vec<PatchOperation>,
+        checkpoint: Option<&Checkpoint>,
+    ) -> Result<CompactionJob, FenceError> {
+        let outcome = self.settle(operations, checkpoint).await;
+        if let Err(FenceError::Fenced(_)) = &outcome {
+            self.tell_refused().await;
+        }
+        outcome
+    }
+
     /// Sends a patch until it is known to have been applied or refused. After any answer but success the
     /// job is read anew: what stands there may be our own patch, whose answer was lost.
-    async fn apply(
+    async fn settle(
         &self,
         operations: Vec<PatchOperation>,
         checkpoint: Option<&Checkpoint>,
@@ -192,16 +205,12 @@ impl ShardFence {
             replace(&format!("/status/shards/{shard}/checkpoint"), json!(checkpoint)),
         ];
         operations.extend(more);
-        let outcome = self.apply(operations, Some(&checkpoint)).await;
-        if let Err(FenceError::Fenced(_)) = &outcome {
-            self.tell_refused().await;
-        }
-        outcome?;
+        self.apply(operations, Some(&checkpoint)).await?;
         self.remember(checkpoint);
         Ok(())
     }
 
-    /// Counts a refused checkpoint, for people to see. Nothing depends on it.
+    /// Counts a refused claim or checkpoint, for people to see. Nothing depends on it.
     async fn tell_refused(&self) {
         let Ok(job) = self.api.get().await else { return };
         let Some(shard) = self.shard(&job) else { return };
