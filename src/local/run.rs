@@ -227,6 +227,7 @@ impl Driver<'_> {
         let observed = Observed {
             job,
             workers: &self.views,
+            others: &[],
             unchanged: &unchanged,
             now: jiff::Timestamp::now(),
         };

@@ -57,6 +57,17 @@ impl MemoryApi {
         serde_json::from_value(state.history[index].clone()).unwrap()
     }
 
+    /// Deletes the job and creates it anew.
+    pub fn replace(&self, job: &CompactionJob) {
+        let mut state = self.0.lock().unwrap();
+        state.accept(serde_json::to_value(job).unwrap());
+        // Watchers see the deletion.
+        state.history.clear();
+        let job = state.job.clone();
+        state.history.push(job);
+        state.calm = false;
+    }
+
     /// A change that no fence guards, as by a user or a test.
     pub fn edit(&self, change: impl FnOnce(&mut Value)) {
         let mut state = self.0.lock().unwrap();
@@ -111,7 +122,10 @@ impl State {
             .as_array()
             .cloned()
             .unwrap_or_default();
-        for (old, new) in before.iter().zip(job["status"]["shards"].as_array().unwrap()) {
+        for (old, new) in before
+            .iter()
+            .zip(job["status"]["shards"].as_array().into_iter().flatten())
+        {
             let falls = |path: &str| {
                 new.pointer(path).and_then(Value::as_i64) < old.pointer(path).and_then(Value::as_i64)
             };

@@ -1,7 +1,8 @@
 //! The real engine, worker and `decide` over a store, an API server and a clock of their own: whatever is
 //! killed, lost, late or stale, every record comes out once, in the same bytes, and nothing is left over.
 //!
-//! `SIM_SEEDS=N` runs N seeds (20,000 by default); `SIM_SEED=S` runs one, for a failure message's seed.
+//! `SIM_SEEDS=N` runs N seeds in all (24,000 by default); `SIM_SEED=S` runs one in the tests that are
+//! named, for a failure message's seed.
 
 #![allow(
     clippy::unwrap_used,
@@ -17,10 +18,14 @@ mod world;
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use api::MemoryApi;
-use compaction_operator::api::GroupBy;
+use compaction_operator::api::{CompactionJob, OnFault, SourceDisposition, condition, conditions};
+use compaction_operator::store::Store;
+use compaction_operator::verify::verify;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use scenario::{OUTPUT, STATE, Scenario, lines};
 use store::{Habits, MemoryStore};
 use world::World;
@@ -48,10 +53,9 @@ fn published(store: &MemoryStore) -> BTreeMap<String, Vec<String>> {
     let objects = store.objects();
     let mut records: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (key, manifest) in objects.iter().filter(|(key, _)| key.ends_with("/manifest.json")) {
-        assert!(
-            objects.contains_key(&key.replace("manifest.json", "_SUCCESS")),
-            "{key} without _SUCCESS"
-        );
+        if !objects.contains_key(&key.replace("manifest.json", "_SUCCESS")) {
+            continue;
+        }
         let manifest: serde_json::Value = serde_json::from_slice(&manifest.bytes).unwrap();
         for output in manifest["outputs"].as_array().unwrap() {
             let object = &objects[output["key"].as_str().unwrap()];
@@ -86,6 +90,20 @@ fn assert_nothing_left_over(store: &MemoryStore) {
     }
 }
 
+/// What a user would ask, of some seeds: it reads every object again. Returns how many consumed sources
+/// were not there to be compared.
+async fn assert_verified(seed: u64, store: &MemoryStore, job: &CompactionJob) -> u64 {
+    if !seed.is_multiple_of(8) {
+        return 0;
+    }
+    store.calm();
+    let published = store.objects().keys().any(|key| key.ends_with("/_SUCCESS"));
+    let store: Arc<dyn Store> = Arc::new(store.clone());
+    let report = verify(&store, job, None).await.unwrap();
+    assert_eq!(report.is_good(), published, "{report}");
+    report.unverifiable
+}
+
 /// A store with the scenario's sources.
 fn filled(scenario: &Scenario, seed: u64, habits: Habits) -> MemoryStore {
     let store = MemoryStore::new(seed, habits);
@@ -110,16 +128,16 @@ async fn undisturbed(scenario: &Scenario) -> BTreeMap<String, Vec<u8>> {
 }
 
 async fn one_job(seed: u64) {
-    let mut scenario = Scenario::new(seed);
-    scenario.expect(scenario.job.spec.output.group_by == GroupBy::All);
+    let scenario = Scenario::new(seed);
+    let expected = scenario.expect(&scenario.sources);
     let reference = undisturbed(&scenario).await;
     let store = filled(&scenario, seed, scenario.habits);
     let api = MemoryApi::new(seed, &scenario.job);
     let mut world = World::new(store.clone(), api, seed, scenario.faults);
     world.run(false).await;
-    assert_eq!(published(&store), scenario.records);
+    assert_eq!(published(&store), expected.records);
     world.let_late_workers_end().await;
-    assert_eq!(published(&store), scenario.records, "after late workers");
+    assert_eq!(published(&store), expected.records, "after late workers");
     assert_eq!(
         outputs(&store),
         reference,
@@ -128,13 +146,175 @@ async fn one_job(seed: u64) {
     if world.workers.iter().all(world::Worker::was_seen_to_end) {
         assert_nothing_left_over(&store);
     }
+    let unverifiable = assert_verified(seed, &store, &scenario.job).await;
+    let deletes = scenario.job.spec.source_disposition == SourceDisposition::Delete;
+    assert!(deletes || unverifiable == 0, "{unverifiable} sources are gone");
+    for key in scenario.sources.keys() {
+        let there = store.objects().contains_key(key);
+        assert_eq!(there, !(deletes && expected.taken.contains(key)), "{key}");
+    }
 }
 
-fn run_seeds(name: &str, scenario: impl Fn(u64) + Send + Sync) {
+/// Jobs that follow each other over the same prefixes, with sources that come and go in between.
+async fn jobs_in_a_row(seed: u64) {
+    let mut scenario = Scenario::new(seed);
+    let mut rng = fastrand::Rng::with_seed(seed ^ 0xABCD);
+    let store = filled(&scenario, seed, scenario.habits);
+    let mut expected: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut worlds = Vec::new();
+    for round in 0..3_u64 {
+        let now = scenario.expect(&scenario.sources);
+        for (group, records) in now.records {
+            expected.entry(group).or_default().extend(records);
+        }
+        scenario.job.metadata.uid = Some(format!("uid-{seed}-{round}"));
+        let api = MemoryApi::new(seed + round, &scenario.job);
+        store.stir();
+        let mut world = World::new(store.clone(), api, seed + round, scenario.faults);
+        world.run(false).await;
+        worlds.push(world);
+        // What was taken is not a candidate any more; what is new is.
+        scenario.sources.retain(|key, _| !now.taken.contains(key));
+        for key in now.taken {
+            if rng.u32(..6) == 0 {
+                store.remove(&key);
+            }
+        }
+        let (label, count) = (format!("b{round}"), rng.usize(0..12));
+        let before: Vec<String> = scenario.sources.keys().cloned().collect();
+        scenario.add_sources(&mut rng, &label, count);
+        for (key, bytes) in scenario.sources.iter().filter(|(key, _)| !before.contains(key)) {
+            store.set(key, bytes.clone());
+        }
+    }
+    for world in &mut worlds {
+        world.let_late_workers_end().await;
+    }
+    let sorted = |records: BTreeMap<String, Vec<String>>| -> BTreeMap<String, Vec<String>> {
+        records
+            .into_iter()
+            .map(|(group, mut records)| {
+                (group, {
+                    records.sort();
+                    records
+                })
+            })
+            .collect()
+    };
+    assert_eq!(sorted(published(&store)), sorted(expected));
+    assert_verified(seed, &store, &scenario.job).await;
+}
+
+/// A job that is deleted in the middle and created anew, while its workers go on.
+async fn created_anew(seed: u64) {
+    let mut scenario = Scenario::new(seed);
+    let expected = scenario.expect(&scenario.sources);
+    let store = filled(&scenario, seed, scenario.habits);
+    let api = MemoryApi::new(seed, &scenario.job);
+    let mut world = World::new(store.clone(), api.clone(), seed, scenario.faults / 2);
+    world.run(true).await;
+    let unpublished = api.job().status.unwrap_or_default().publish.is_none();
+    if unpublished {
+        scenario.job.metadata.uid = Some(format!("uid-{seed}-anew"));
+        api.replace(&scenario.job);
+        store.stir();
+        world.forget_workers();
+        world.faults = scenario.faults / 2;
+    }
+    world.run(false).await;
+    world.let_late_workers_end().await;
+    assert_eq!(published(&store), expected.records);
+    assert_verified(seed, &store, &scenario.job).await;
+}
+
+/// Sources that vanish or are replaced once the plan is made.
+async fn sources_change(seed: u64) {
+    let mut scenario = Scenario::new(seed);
+    let mut rng = fastrand::Rng::with_seed(seed ^ 0x1234);
+    scenario.job.spec.source.on_missing_source = if rng.bool() { OnFault::Skip } else { OnFault::Fail };
+    let expected = scenario.expect(&scenario.sources);
+    let store = filled(&scenario, seed, scenario.habits);
+    let api = MemoryApi::new(seed, &scenario.job);
+    let mut world = World::new(store.clone(), api.clone(), seed, scenario.faults);
+    world.run_until(|status| status.plan.is_some()).await;
+    let mut touched = BTreeMap::new();
+    for key in scenario.sources.keys() {
+        if rng.u32(..12) > 0 {
+            continue;
+        }
+        if rng.bool() {
+            store.remove(key);
+            touched.insert(key.clone(), None);
+        } else {
+            let bytes = format!("new-{key}\n").into_bytes();
+            store.set(key, bytes.clone());
+            touched.insert(key.clone(), Some(bytes));
+        }
+    }
+    world.run(false).await;
+    world.let_late_workers_end().await;
+    // A new version is never deleted, and nothing of it is merged.
+    for (key, bytes) in &touched {
+        let there = store.objects().get(key).map(|object| object.bytes.to_vec());
+        assert_eq!(there, *bytes, "{key}");
+    }
+    let found = published(&store);
+    let failed = condition(
+        &api.job().status.unwrap_or_default().conditions,
+        conditions::STALLED,
+    )
+    .is_some_and(|condition| condition.status == "True");
+    if failed {
+        assert!(!touched.is_empty() && found.is_empty(), "{:?}", api.job().status);
+        return;
+    }
+    for (group, records) in &expected.records {
+        let untouched = |record: &&String| {
+            let number = record.split('-').next().unwrap_or_default();
+            let number: usize = number.trim_start_matches('a').parse().unwrap();
+            !touched
+                .keys()
+                .any(|key| key.ends_with(&format!("a{number:03}.json")))
+        };
+        let wanted: Vec<&String> = records.iter().filter(untouched).collect();
+        let there: Vec<&String> = found.get(group).into_iter().flatten().filter(untouched).collect();
+        assert_eq!(there, wanted, "group {group}");
+    }
+    assert_verified(seed, &store, &scenario.job).await;
+}
+
+/// Two jobs over the same prefixes at the same time: one waits, and finds its work done.
+async fn two_at_once(seed: u64) {
+    let mut scenario = Scenario::new(seed);
+    let expected = scenario.expect(&scenario.sources);
+    let store = filled(&scenario, seed, scenario.habits);
+    let mut world = |uid: &str, created: i64| {
+        let metadata = &mut scenario.job.metadata;
+        metadata.uid = Some(format!("{uid}-{seed}"));
+        metadata.creation_timestamp = Some(Time(jiff::Timestamp::from_second(created).unwrap()));
+        let api = MemoryApi::new(seed, &scenario.job);
+        World::new(
+            store.clone(),
+            api,
+            seed ^ u64::from(uid.as_bytes()[0]),
+            scenario.faults,
+        )
+    };
+    let (mut first, mut second) = (world("a", 1), world("b", 1 + (seed % 2) as i64));
+    (first.rival, second.rival) = (Some(second.api.clone()), Some(first.api.clone()));
+    tokio::join!(first.run(false), second.run(false));
+    first.let_late_workers_end().await;
+    second.let_late_workers_end().await;
+    assert_eq!(published(&store), expected.records);
+    assert_verified(seed, &store, &scenario.job).await;
+}
+
+/// Runs the seeds of one scenario: its share, one part in `parts`, of all.
+fn run_seeds(name: &str, parts: u64, scenario: impl Fn(u64) + Send + Sync) {
     if let Ok(seed) = std::env::var("SIM_SEED") {
         return scenario(seed.parse().unwrap());
     }
-    let seeds: u64 = std::env::var("SIM_SEEDS").map_or(20_000, |seeds| seeds.parse().unwrap());
+    let seeds: u64 = std::env::var("SIM_SEEDS").map_or(24_000, |seeds| seeds.parse().unwrap()) / parts;
     let next = AtomicU64::new(0);
     std::thread::scope(|threads| {
         for _ in 0..2 {
@@ -156,5 +336,25 @@ fn run_seeds(name: &str, scenario: impl Fn(u64) + Send + Sync) {
 
 #[test]
 fn whatever_happens_every_record_comes_out_once_in_the_same_bytes() {
-    run_seeds("one_job", |seed| simulate(one_job(seed)));
+    run_seeds("one_job", 2, |seed| simulate(one_job(seed)));
+}
+
+#[test]
+fn jobs_that_follow_each_other_take_only_what_is_new() {
+    run_seeds("jobs_in_a_row", 8, |seed| simulate(jobs_in_a_row(seed)));
+}
+
+#[test]
+fn a_job_created_anew_does_not_mix_with_the_workers_of_the_old_one() {
+    run_seeds("created_anew", 5, |seed| simulate(created_anew(seed)));
+}
+
+#[test]
+fn of_two_jobs_over_the_same_objects_one_waits() {
+    run_seeds("two_at_once", 8, |seed| simulate(two_at_once(seed)));
+}
+
+#[test]
+fn sources_that_change_or_vanish_are_neither_merged_nor_deleted() {
+    run_seeds("sources_change", 5, |seed| simulate(sources_change(seed)));
 }

@@ -1,9 +1,9 @@
 //! What one seed stands for: sources, settings, and how much goes wrong.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 
-use compaction_operator::api::{CompactionJob, CompactionJobSpec, InvalidSpec, Limits};
+use compaction_operator::api::{CompactionJob, CompactionJobSpec, GroupBy, InvalidSpec, Limits};
 use serde_json::json;
 
 use crate::store::Habits;
@@ -15,8 +15,6 @@ pub const STATE: &str = "state/";
 pub struct Scenario {
     pub job: CompactionJob,
     pub sources: BTreeMap<String, Vec<u8>>,
-    /// Records of each group in order, of the sources that are good.
-    pub records: BTreeMap<String, Vec<String>>,
     pub habits: Habits,
     /// Faults before everything becomes calm.
     pub faults: u32,
@@ -94,7 +92,6 @@ impl Scenario {
         let mut scenario = Self {
             job,
             sources: BTreeMap::new(),
-            records: BTreeMap::new(),
             habits,
             faults,
         };
@@ -128,34 +125,40 @@ impl Scenario {
         }
     }
 
-    /// The records that must come out, by group, given which sources there are.
-    pub fn expect(&mut self, all: bool) {
-        let min = self.job.spec.source.min_sources_per_group as usize;
-        let mut groups: BTreeMap<String, Vec<&Vec<u8>>> = BTreeMap::new();
-        for (key, bytes) in &self.sources {
+    /// What a job over these sources must bring out: the records by group in order, and the keys whose
+    /// records those are.
+    pub fn expect(&self, sources: &BTreeMap<String, Vec<u8>>) -> Expected {
+        let spec = &self.job.spec;
+        let mut groups: BTreeMap<String, Vec<(&String, &Vec<u8>)>> = BTreeMap::new();
+        for (key, bytes) in sources {
             let name = key.strip_prefix(SOURCE).unwrap();
-            let directory = if all {
-                ""
-            } else {
-                name.rfind('/').map_or("", |slash| &name[..=slash])
+            let directory = match spec.output.group_by {
+                GroupBy::All => "",
+                GroupBy::Directory => name.rfind('/').map_or("", |slash| &name[..=slash]),
             };
-            groups.entry(directory.to_owned()).or_default().push(bytes);
+            groups.entry(directory.to_owned()).or_default().push((key, bytes));
         }
-        self.records = groups
-            .into_iter()
-            .filter(|(_, sources)| sources.len() >= min)
-            .map(|(group, sources)| {
-                (
-                    group,
-                    sources
-                        .into_iter()
-                        .flat_map(|bytes| lines(bytes).unwrap_or_default())
-                        .collect(),
-                )
-            })
-            .filter(|(_, records): &(String, Vec<String>)| !records.is_empty())
-            .collect();
+        let mut expected = Expected::default();
+        for (group, members) in groups {
+            if members.len() < spec.source.min_sources_per_group as usize {
+                continue;
+            }
+            for (key, bytes) in members {
+                let Some(records) = lines(bytes) else { continue };
+                expected.taken.insert(key.clone());
+                if !records.is_empty() {
+                    expected.records.entry(group.clone()).or_default().extend(records);
+                }
+            }
+        }
+        expected
     }
+}
+
+#[derive(Default)]
+pub struct Expected {
+    pub records: BTreeMap<String, Vec<String>>,
+    pub taken: BTreeSet<String>,
 }
 
 fn encode(records: &[String], newline: bool, compression: u32, bad: bool) -> Vec<u8> {

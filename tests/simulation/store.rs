@@ -73,6 +73,10 @@ impl MemoryStore {
         (state.calm, state.away) = (true, false);
     }
 
+    pub fn stir(&self) {
+        self.state.lock().unwrap().calm = false;
+    }
+
     pub fn set_away(&self, away: bool) {
         self.state.lock().unwrap().away = away;
     }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use compaction_operator::api::{CompactionJobStatus, condition, conditions};
 use compaction_operator::controller::{Observed, WorkerEnd, WorkerState, WorkerView, decide};
 use compaction_operator::worker::{self, End, Identity, JobApi, Start};
 use tokio::task::JoinHandle;
@@ -23,6 +24,8 @@ pub struct World {
     pub api: MemoryApi,
     pub rng: fastrand::Rng,
     pub faults: u32,
+    /// Another job over the same objects.
+    pub rival: Option<MemoryApi>,
     /// Workers that were started; the harness knows of all, the controller only of those it can see.
     pub workers: Vec<Worker>,
     began: Instant,
@@ -39,6 +42,11 @@ pub struct Worker {
     killed: bool,
 }
 
+fn ended(status: &CompactionJobStatus) -> bool {
+    let stalled = condition(&status.conditions, conditions::STALLED);
+    status.completion_time.is_some() || stalled.is_some_and(|condition| condition.status == "True")
+}
+
 /// What the controller remembers between two looks.
 #[derive(Default)]
 struct Memory {
@@ -53,6 +61,7 @@ impl World {
             api,
             rng,
             faults,
+            rival: None,
             workers: Vec::new(),
             began: Instant::now(),
             kills: 0,
@@ -64,13 +73,23 @@ impl World {
         begin + jiff::SignedDuration::try_from(self.began.elapsed()).unwrap()
     }
 
-    /// Runs until the job is finished, or, with `until`, until that many faults have happened.
+    /// Runs until the job is finished or failed, or, with `stop_early`, until all faults have happened.
     pub async fn run(&mut self, stop_early: bool) {
+        let faults_left = !stop_early;
+        self.run_while(|status, faults| !ended(status) && (faults_left || faults > 0))
+            .await;
+    }
+
+    pub async fn run_until(&mut self, reached: impl Fn(&CompactionJobStatus) -> bool) {
+        self.run_while(|status, _| !reached(status) && !ended(status))
+            .await;
+    }
+
+    async fn run_while(&mut self, more: impl Fn(&CompactionJobStatus, u32) -> bool) {
         let mut memory = Memory::default();
-        while self.began.elapsed() < PATIENCE {
-            let job = self.api.job();
-            let status = job.status.clone().unwrap_or_default();
-            if status.completion_time.is_some() || (stop_early && self.faults == 0) {
+        let began = Instant::now();
+        while began.elapsed() < PATIENCE {
+            if !more(&self.api.job().status.unwrap_or_default(), self.faults) {
                 return;
             }
             self.one_round(&mut memory).await;
@@ -88,11 +107,13 @@ impl World {
             0
         };
         let job = self.api.stale(behind);
+        let others: Vec<_> = self.rival.iter().map(MemoryApi::job).collect();
         let unchanged = memory.unchanged(&job);
         let workers: Vec<WorkerView> = self.workers.iter().filter(|w| w.seen).map(Worker::view).collect();
         let observed = Observed {
             job: &job,
             workers: &workers,
+            others: &others,
             unchanged: &unchanged,
             now: self.now(),
         };
@@ -212,6 +233,13 @@ impl World {
             self.store.tamper(&key, bytes);
             self.api
                 .edit(|job| job["status"]["shards"][index]["checkpoint"]["sha256"] = sha256.clone().into());
+        }
+    }
+
+    /// They go on, but their job is gone.
+    pub fn forget_workers(&mut self) {
+        for worker in &mut self.workers {
+            worker.seen = false;
         }
     }
 
