@@ -14,7 +14,9 @@ use super::manifest;
 use super::process::{Ended, GRACE, Process, Recipe};
 use super::progress::Display;
 use super::state::{self, Driving, StateFile};
-use crate::api::{CompactionJob, CompactionJobStatus, InvalidSpec, Limits, Mode, condition, conditions};
+use crate::api::{
+    CompactionJob, CompactionJobStatus, InvalidSpec, Limits, Mode, Reason, condition, conditions,
+};
 use crate::controller::{Observed, WorkerState, WorkerView, decide};
 use crate::engine::{self, Window};
 use crate::store::{self, Store};
@@ -154,9 +156,13 @@ fn check_window(job: &CompactionJob, bytes: u64) -> Result<(), Error> {
     window.shares(part).map(drop).map_err(Error::Window)
 }
 
-/// What has become of a job on which nothing is left to do now.
+/// What has become of a job on which nothing is left to do now. The controller says so: what a worker has
+/// just written is not told to people yet.
 fn end(job: &CompactionJob) -> Option<Outcome> {
     let status = job.status.as_ref()?;
+    if job.metadata.generation != Some(status.observed_generation) {
+        return None;
+    }
     let is =
         |type_: &str, value: &str| condition(&status.conditions, type_).is_some_and(|c| c.status == value);
     if job.spec.retry_token != status.retry_token && is(conditions::STALLED, "True") {
@@ -174,7 +180,9 @@ fn end(job: &CompactionJob) -> Option<Outcome> {
         status.dispose.is_none() && job.dispose_time().is_some_and(|due| due > jiff::Timestamp::now());
     let published =
         is(conditions::SUCCEEDED, "True") && (status.completion_time.is_some() || waits_for_grace);
-    let planned = job.spec.mode == Mode::PlanOnly && status.plan.is_some();
+    let ready = condition(&status.conditions, conditions::READY);
+    let planned = job.spec.mode == Mode::PlanOnly
+        && ready.is_some_and(|ready| ready.reason == Reason::Planned.as_str());
     let suspended = job.spec.suspend && is(conditions::SUSPENDED, "True");
     ((published && !disposing) || planned || suspended).then_some(Outcome::Succeeded)
 }

@@ -70,9 +70,9 @@ pub trait Store: Send + Sync {
     /// store whose [`Capabilities::conditional_delete`] is true.
     async fn delete_if_match(&self, key: &str, etag: &str) -> Result<Deleted>;
 
-    /// Tries out, with objects of a unique name under `prefix` that are removed again, what this
-    /// store honours.
-    async fn probe(&self, prefix: &str) -> Result<Capabilities>;
+    /// Tries out what this store honours, with objects and uploads of these two keys, which nothing else
+    /// uses. All are removed again, but by a process that ends on the way.
+    async fn probe(&self, keys: &[String; 2]) -> Result<Capabilities>;
 
     /// The same store, making use of what a probe has found it to honour.
     fn with_capabilities(&self, capabilities: Capabilities) -> Arc<dyn Store>;

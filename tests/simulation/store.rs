@@ -394,9 +394,9 @@ impl Store for MemoryStore {
         .await
     }
 
-    async fn probe(&self, prefix: &str) -> Result<Capabilities> {
+    async fn probe(&self, keys: &[String; 2]) -> Result<Capabilities> {
         let habits = self.habits;
-        self.request("probe", prefix, |_| {
+        self.request("probe", &keys[0], |_| {
             Ok(Capabilities {
                 create_only: habits.conditional,
                 if_match_read: true,
