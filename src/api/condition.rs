@@ -16,6 +16,7 @@ pub mod types {
 /// The closed list of reasons; the reason of `Ready` is the state word that kubectl shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
+    WaitingForJob,
     Planning,
     Planned,
     Running,
@@ -36,6 +37,7 @@ pub enum Reason {
 impl Reason {
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::WaitingForJob => "WaitingForJob",
             Self::Planning => "Planning",
             Self::Planned => "Planned",
             Self::Running => "Running",

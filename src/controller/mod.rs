@@ -1,6 +1,7 @@
 //! The brain: what a job needs next, from what is known of it. Never talks to the store.
 
 mod decide;
+mod overlap;
 mod patch;
 
 pub use decide::{Decision, Observed, WorkerEnd, WorkerState, WorkerView, decide};

@@ -1,13 +1,12 @@
 //! The dispose duty: sources that the user no longer wants are deleted (I8).
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt, stream};
-use tokio::time::Instant;
 
 use super::consumed::Line;
-use super::publish::{Candidates, Finished, announce, outputs, runs};
+use super::fence::Heartbeat;
+use super::publish::{Candidates, Finished, outputs, runs};
 use super::{Context, Error};
 use crate::api::DisposeStatus;
 use crate::store::Deleted;
@@ -15,7 +14,6 @@ use crate::store::Deleted;
 /// Sources deleted at the same time, and between two looks at the fence.
 const CONCURRENCY: usize = 32;
 const CHUNK: usize = 1000;
-const SHOW_PROGRESS: Duration = Duration::from_secs(30);
 
 /// What the user wants done with the sources.
 #[derive(Debug, Clone, Copy)]
@@ -24,15 +22,14 @@ pub struct Wish {
     pub unconditionally: bool,
 }
 
-/// Tells readers of the outputs if that was not done, and deletes the sources if that is wished. Goes on
-/// from `progress`; after this only the ledger remains to be cleaned up.
+/// Deletes the sources if that is wished. Goes on from `progress`; after this only the ledger remains to
+/// be cleaned up.
 pub async fn dispose(
     context: &Context,
     finished: &Finished<'_>,
     wish: Wish,
     progress: DisposeStatus,
 ) -> Result<DisposeStatus, Error> {
-    announce(context, finished.plan).await?;
     let mut progress = progress;
     if wish.delete {
         delete_sources(context, finished, wish, &mut progress).await?;
@@ -52,17 +49,20 @@ async fn delete_sources(
     if !conditional && !wish.unconditionally {
         return Err(Error::UnconditionalDelete);
     }
+    let mut heartbeat = Heartbeat::new(&context.fence);
     // Each output is looked at again just before the sources in it go.
     let runs = runs(&context.ledger, finished).await?;
     let mut skipped = BTreeSet::new();
-    outputs(context, &runs, &mut skipped)
-        .try_for_each(|_| async { Ok(()) })
-        .await?;
+    {
+        let mut outputs = outputs(context, &runs, &mut skipped);
+        while outputs.try_next().await?.is_some() {
+            heartbeat.step().await?;
+        }
+    }
 
     progress.total = (finished.plan.totals.sources as i64) - skipped.len() as i64;
     let mut candidates = Candidates::open(context, finished, &skipped).await?;
     let mut passed = 0;
-    let mut shown = Instant::now();
     loop {
         let mut chunk: Vec<Line> = Vec::with_capacity(CHUNK);
         while chunk.len() < CHUNK {
@@ -92,9 +92,8 @@ async fn delete_sources(
             .iter()
             .filter(|outcome| **outcome == Deleted::Changed)
             .count() as i64;
-        if shown.elapsed() >= SHOW_PROGRESS {
+        if heartbeat.is_due() {
             context.fence.set_dispose(progress.clone()).await?;
-            shown = Instant::now();
         }
     }
 }

@@ -1,6 +1,10 @@
 //! The engine's view of the API server: the one who says which checkpoint is true and who may go on.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use async_trait::async_trait;
+use tokio::time::Instant;
 
 use crate::api::{Checkpoint, DisposeStatus, PlanStatus, PublishStatus};
 use crate::disposition::Disposition;
@@ -26,6 +30,41 @@ pub trait Fence: Send + Sync {
 
     /// Raises the sequence without other news, so that a long duty is seen to be alive.
     async fn show_progress(&self) -> Result<(), FenceError>;
+}
+
+/// Shows during a long duty that it is alive.
+pub(crate) struct Heartbeat {
+    fence: Arc<dyn Fence>,
+    shown: Instant,
+}
+
+impl Heartbeat {
+    /// Well within the time after which a worker is taken for stuck.
+    const PERIOD: Duration = Duration::from_secs(30);
+
+    pub(crate) fn new(fence: &Arc<dyn Fence>) -> Self {
+        Self {
+            fence: Arc::clone(fence),
+            shown: Instant::now(),
+        }
+    }
+
+    /// Whether something should be shown; from now on it counts as shown.
+    pub(crate) fn is_due(&mut self) -> bool {
+        let due = self.shown.elapsed() >= Self::PERIOD;
+        if due {
+            self.shown = Instant::now();
+        }
+        due
+    }
+
+    /// Called wherever the duty has come a step further.
+    pub(crate) async fn step(&mut self) -> Result<(), FenceError> {
+        if self.is_due() {
+            self.fence.show_progress().await?;
+        }
+        Ok(())
+    }
 }
 
 #[derive(Debug, Clone, thiserror::Error)]

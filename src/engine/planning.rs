@@ -2,12 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt, stream};
-use tokio::time::Instant;
 
 use super::consumed::{Consumed, Line};
+use super::fence::Heartbeat;
 use super::output::{Output, Sink};
 use super::{Context, Error, Ledger, clean_up, manifest_directory};
 use crate::api::{self, CompactionJob, Limits, OnFault, PlanStatus, SourceDisposition};
@@ -26,7 +25,6 @@ const MAX_KEY_BYTES: usize = 1024;
 /// `part-<12>-<3>-<5>`, an extension of the sources and one of the compression.
 const NAME_BYTES: usize = 5 + 12 + 4 + 6 + 11 + 4;
 const SEGMENT_PUTS: usize = 8;
-const SHOW_PROGRESS: Duration = Duration::from_secs(30);
 
 /// What a plan is made from.
 pub struct PlanInput<'a> {
@@ -68,7 +66,7 @@ pub async fn make_plan(context: &Context, input: &PlanInput<'_>) -> Result<Plann
         context,
         candidates: Output::new(sink, candidates, token, "candidates".to_owned()),
         hashes: BTreeMap::new(),
-        shown: Instant::now(),
+        heartbeat: Heartbeat::new(&context.fence),
     };
     let (outline, folded) = scan(&context.store, input, Some(&mut writer)).await?;
     let Writer { candidates, .. } = writer;
@@ -194,7 +192,7 @@ struct Writer<'a> {
     context: &'a Context,
     candidates: Output,
     hashes: BTreeMap<u32, String>,
-    shown: Instant,
+    heartbeat: Heartbeat,
 }
 
 impl Writer<'_> {
@@ -209,11 +207,7 @@ impl Writer<'_> {
             .try_collect()
             .await?;
         self.hashes.extend(stored);
-        if self.shown.elapsed() >= SHOW_PROGRESS {
-            self.context.fence.show_progress().await?;
-            self.shown = Instant::now();
-        }
-        Ok(())
+        Ok(self.heartbeat.step().await?)
     }
 }
 

@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 
 use super::body::{MANIFEST_VERSION, Run};
 use super::consumed::{Header, Line, Lines};
+use super::fence::Heartbeat;
 use super::ledger::Ledger;
 use super::output::{Output, Sink};
 use super::{Body, Context, Error, OutputRecord, SkippedSource};
@@ -41,18 +42,33 @@ pub struct Finished<'a> {
     pub checkpoints: Vec<Checkpoint>,
 }
 
-/// Publishes the outputs: decided by the status, told by `_SUCCESS`. May be done again at any point.
-pub async fn publish(context: &Context, finished: &Finished<'_>) -> Result<(), Error> {
+/// Publishes the outputs: decided by the status, then told by `_SUCCESS`. `decided`: what the status has
+/// of it already. May be begun again at any point.
+pub async fn publish(
+    context: &Context,
+    finished: &Finished<'_>,
+    decided: Option<PublishStatus>,
+) -> Result<(), Error> {
+    let mut status = match decided {
+        Some(status) => status,
+        None => decide(context, finished).await?,
+    };
+    announce(context, finished.plan).await?;
+    status.announced = true;
+    Ok(context.fence.set_publish(status).await?)
+}
+
+async fn decide(context: &Context, finished: &Finished<'_>) -> Result<PublishStatus, Error> {
     let runs = runs(&context.ledger, finished).await?;
     let mut skipped = BTreeSet::new();
-    let manifest = write_manifest(context, finished, &runs, &mut skipped).await?;
+    let status = write_manifest(context, finished, &runs, &mut skipped).await?;
     write_consumed(context, finished, &skipped).await?;
-    context.fence.set_publish(manifest).await?;
-    announce(context, finished.plan).await
+    context.fence.set_publish(status.clone()).await?;
+    Ok(status)
 }
 
 /// Tells readers, once the status has decided, and removes the consumed lists that were taken over.
-pub(crate) async fn announce(context: &Context, plan: &Plan) -> Result<(), Error> {
+async fn announce(context: &Context, plan: &Plan) -> Result<(), Error> {
     let directory = manifest_directory(&plan.output_prefix);
     context.fence.look().await?;
     let success = format!("{directory}{}/{SUCCESS}", plan.job.uid);
@@ -232,12 +248,14 @@ async fn write_manifest(
     file.json(",\n\"outputPrefix\": ", &plan.output_prefix).await?;
     file.append(b",\n\"outputs\": [").await?;
     let (mut count, mut records) = (0_i64, 0);
+    let mut heartbeat = Heartbeat::new(&context.fence);
     {
         let mut outputs = outputs(context, runs, skipped);
         while let Some(output) = outputs.try_next().await? {
             file.json(if count == 0 { "\n" } else { ",\n" }, &output).await?;
             count += 1;
             records += output.records;
+            heartbeat.step().await?;
         }
     }
     file.append(b"],\n\"superseded\": []").await?;
@@ -250,6 +268,7 @@ async fn write_manifest(
     Ok(PublishStatus {
         sha256: file.close().await?,
         outputs: count,
+        announced: false,
         time: None,
     })
 }
@@ -272,7 +291,9 @@ async fn write_consumed(
     .await?;
     file.append(b"\n").await?;
     let mut candidates = Candidates::open(context, finished, skipped).await?;
+    let mut heartbeat = Heartbeat::new(&context.fence);
     while let Some(line) = candidates.next().await? {
+        heartbeat.step().await?;
         file.append(&Line { group: None, ..line }.encode()).await?;
     }
     file.close().await.map(drop)

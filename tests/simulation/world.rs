@@ -24,6 +24,8 @@ pub struct World {
     pub api: MemoryApi,
     pub rng: fastrand::Rng,
     pub faults: u32,
+    /// Another job over the same objects.
+    pub rival: Option<MemoryApi>,
     /// Workers that were started; the harness knows of all, the controller only of those it can see.
     pub workers: Vec<Worker>,
     began: Instant,
@@ -59,6 +61,7 @@ impl World {
             api,
             rng,
             faults,
+            rival: None,
             workers: Vec::new(),
             began: Instant::now(),
             kills: 0,
@@ -104,11 +107,13 @@ impl World {
             0
         };
         let job = self.api.stale(behind);
+        let others: Vec<_> = self.rival.iter().map(MemoryApi::job).collect();
         let unchanged = memory.unchanged(&job);
         let workers: Vec<WorkerView> = self.workers.iter().filter(|w| w.seen).map(Worker::view).collect();
         let observed = Observed {
             job: &job,
             workers: &workers,
+            others: &others,
             unchanged: &unchanged,
             now: self.now(),
         };
