@@ -36,17 +36,16 @@ impl Codec {
 
 /// The records in an object, by what its name says of its codec.
 pub fn decoded(key: &str, stored: &[u8]) -> Vec<u8> {
-    let mut raw = Vec::new();
-    if key.ends_with(".gz") {
-        flate2::read::MultiGzDecoder::new(stored)
-            .read_to_end(&mut raw)
-            .unwrap();
-    } else if key.ends_with(".zst") {
-        raw = zstd::decode_all(stored).unwrap();
-    } else {
-        raw.extend_from_slice(stored);
+    match key.rsplit('.').next() {
+        Some("gz") => {
+            let mut raw = Vec::new();
+            let mut decoder = flate2::read::MultiGzDecoder::new(stored);
+            decoder.read_to_end(&mut raw).unwrap();
+            raw
+        }
+        Some("zst") => zstd::decode_all(stored).unwrap(),
+        _ => stored.to_vec(),
     }
-    raw
 }
 
 /// Objects by key, and the records of each in its bytes' order.
