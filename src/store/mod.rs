@@ -141,7 +141,8 @@ pub struct Attributes {
 pub enum Completion {
     /// The object exists; its ETag.
     Done(String),
-    /// The object was not made, and the upload is still as it was.
+    /// This request changed nothing. With `PreconditionFailed` the key exists, maybe by an earlier
+    /// Complete of the same upload; otherwise the upload is still as it was.
     Refused(Error),
     /// Nobody knows: no answer, or an answer that fits both (`NoSuchUpload`).
     Unknown(Error),

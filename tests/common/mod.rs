@@ -13,7 +13,7 @@ pub mod program;
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -61,13 +61,19 @@ impl Embedded {
         Self::over(tempfile::tempdir().unwrap()).await
     }
 
-    pub async fn over(folder: TempDir) -> Self {
-        let server = server::start(folder.path()).await.unwrap();
+    /// Serves a folder until the server is stopped.
+    pub async fn serve(folder: &Path) -> (Endpoint, Server) {
+        let server = server::start(folder).await.unwrap();
         let endpoint = Endpoint {
             url: server.endpoint(),
             access_key: server.keys().access_key,
             secret_key: server.keys().secret_key,
         };
+        (endpoint, server)
+    }
+
+    pub async fn over(folder: TempDir) -> Self {
+        let (endpoint, server) = Self::serve(folder.path()).await;
         Self {
             endpoint,
             folder,
