@@ -121,8 +121,6 @@ impl Deciding<'_> {
         let spec = &self.observed.job.spec;
         self.next.observed_generation = self.observed.job.metadata.generation.unwrap_or_default();
         self.take_retry_token();
-        self.resume();
-        self.stop_late_epochs();
         if self.failed() {
             return self.stop_all();
         }
@@ -144,6 +142,8 @@ impl Deciding<'_> {
                 &format!("waits for {name}, which works on the same objects"),
             );
         }
+        self.resume();
+        self.stop_late_epochs();
         if self.next.shards.is_empty() {
             self.next.shards.push(ShardStatus::default());
         }
