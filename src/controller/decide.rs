@@ -582,3 +582,6 @@ impl Deciding<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
