@@ -167,7 +167,7 @@ fn report(job: &CompactionJob, outcome: Outcome, ended_before: bool, format: For
     }
     if let Some(due) = job
         .dispose_time()
-        .filter(|_| status.publish.is_some() && status.dispose.is_none())
+        .filter(|_| status.is_announced() && status.dispose.is_none())
     {
         println!("the sources may be deleted from {due} on; run the same command then");
     }

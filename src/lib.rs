@@ -12,4 +12,5 @@ pub mod format;
 pub mod local;
 pub mod plan;
 pub mod store;
+pub mod verify;
 pub mod worker;

@@ -241,7 +241,7 @@ impl Deciding<'_> {
     fn set_milestones(&mut self) {
         let now = self.observed.now;
         self.next.start_time.get_or_insert(Time(now));
-        if self.next.publish.is_some() && self.next.publish_time.is_none() {
+        if self.next.is_announced() && self.next.publish_time.is_none() {
             self.next.publish_time = Some(Time(now));
         }
         let mut job = self.observed.job.clone();
@@ -495,7 +495,11 @@ impl Deciding<'_> {
         };
         let (sources, outputs) = (
             plan.source_objects,
-            self.next.publish.as_ref().map(|publish| publish.outputs),
+            self.next
+                .publish
+                .as_ref()
+                .filter(|p| p.announced)
+                .map(|publish| publish.outputs),
         );
         if sources == 0 {
             return self.succeed(Reason::NothingToCompact, "no source is to be compacted");
@@ -545,7 +549,7 @@ impl Deciding<'_> {
     /// The conditions of a job that is neither finished nor failed. What is published stays published.
     fn set_states(&mut self, reason: Reason, message: &str) {
         self.set_common(reason, message);
-        if self.next.publish.is_none() {
+        if !self.next.is_announced() {
             self.set_condition(conditions::SUCCEEDED, None, reason, message);
         }
     }

@@ -1,6 +1,7 @@
 //! Runs on one machine without a cluster: a state file for the API server, child processes for pods, an
 //! embedded server for a store. Nothing here is needed by a controller or a worker pod.
 
+pub mod demo;
 pub mod manifest;
 mod plan;
 mod process;

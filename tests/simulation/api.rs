@@ -122,7 +122,10 @@ impl State {
             .as_array()
             .cloned()
             .unwrap_or_default();
-        for (old, new) in before.iter().zip(job["status"]["shards"].as_array().into_iter().flatten()) {
+        for (old, new) in before
+            .iter()
+            .zip(job["status"]["shards"].as_array().into_iter().flatten())
+        {
             let falls = |path: &str| {
                 new.pointer(path).and_then(Value::as_i64) < old.pointer(path).and_then(Value::as_i64)
             };

@@ -18,10 +18,13 @@ mod world;
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use api::MemoryApi;
-use compaction_operator::api::{OnFault, SourceDisposition, condition, conditions};
+use compaction_operator::api::{CompactionJob, OnFault, SourceDisposition, condition, conditions};
+use compaction_operator::store::Store;
+use compaction_operator::verify::verify;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use scenario::{OUTPUT, STATE, Scenario, lines};
 use store::{Habits, MemoryStore};
@@ -87,6 +90,20 @@ fn assert_nothing_left_over(store: &MemoryStore) {
     }
 }
 
+/// What a user would ask, of some seeds: it reads every object again. Returns how many consumed sources
+/// were not there to be compared.
+async fn assert_verified(seed: u64, store: &MemoryStore, job: &CompactionJob) -> u64 {
+    if !seed.is_multiple_of(8) {
+        return 0;
+    }
+    store.calm();
+    let published = store.objects().keys().any(|key| key.ends_with("/_SUCCESS"));
+    let store: Arc<dyn Store> = Arc::new(store.clone());
+    let report = verify(&store, job, None).await.unwrap();
+    assert_eq!(report.is_good(), published, "{report}");
+    report.unverifiable
+}
+
 /// A store with the scenario's sources.
 fn filled(scenario: &Scenario, seed: u64, habits: Habits) -> MemoryStore {
     let store = MemoryStore::new(seed, habits);
@@ -129,7 +146,9 @@ async fn one_job(seed: u64) {
     if world.workers.iter().all(world::Worker::was_seen_to_end) {
         assert_nothing_left_over(&store);
     }
+    let unverifiable = assert_verified(seed, &store, &scenario.job).await;
     let deletes = scenario.job.spec.source_disposition == SourceDisposition::Delete;
+    assert!(deletes || unverifiable == 0, "{unverifiable} sources are gone");
     for key in scenario.sources.keys() {
         let there = store.objects().contains_key(key);
         assert_eq!(there, !(deletes && expected.taken.contains(key)), "{key}");
@@ -183,6 +202,7 @@ async fn jobs_in_a_row(seed: u64) {
             .collect()
     };
     assert_eq!(sorted(published(&store)), sorted(expected));
+    assert_verified(seed, &store, &scenario.job).await;
 }
 
 /// A job that is deleted in the middle and created anew, while its workers go on.
@@ -204,6 +224,7 @@ async fn created_anew(seed: u64) {
     world.run(false).await;
     world.let_late_workers_end().await;
     assert_eq!(published(&store), expected.records);
+    assert_verified(seed, &store, &scenario.job).await;
 }
 
 /// Sources that vanish or are replaced once the plan is made.
@@ -259,6 +280,7 @@ async fn sources_change(seed: u64) {
         let there: Vec<&String> = found.get(group).into_iter().flatten().filter(untouched).collect();
         assert_eq!(there, wanted, "group {group}");
     }
+    assert_verified(seed, &store, &scenario.job).await;
 }
 
 /// Two jobs over the same prefixes at the same time: one waits, and finds its work done.
@@ -284,6 +306,7 @@ async fn two_at_once(seed: u64) {
     first.let_late_workers_end().await;
     second.let_late_workers_end().await;
     assert_eq!(published(&store), expected.records);
+    assert_verified(seed, &store, &scenario.job).await;
 }
 
 /// Runs the seeds of one scenario: its share, one part in `parts`, of all.
