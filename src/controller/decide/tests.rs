@@ -150,6 +150,7 @@ impl World {
         self.status_mut().publish = Some(crate::api::PublishStatus {
             sha256: "manifest".to_owned(),
             outputs: 2,
+            announced: true,
             time: None,
         });
         self.shard_mut(0).checkpoint.sequence += 1;

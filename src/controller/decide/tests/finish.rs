@@ -153,6 +153,35 @@ fn a_published_job_whose_disposing_fails_stays_succeeded() {
 }
 
 #[test]
+fn a_job_is_published_even_if_the_worker_that_did_it_dies_and_fails_it() {
+    let mut world = World::running(&[1]);
+    world.job.spec.backoff_limit = 0;
+    world.checkpoint(0, 1);
+    world.publish();
+    world.end_with(0, None, "Killed", "signal 9");
+    world.step();
+    assert_eq!(world.condition(types::STALLED), ("True", "BackoffLimitExceeded"));
+    assert_eq!(world.condition(types::SUCCEEDED), ("True", "Succeeded"));
+}
+
+#[test]
+fn a_publication_that_readers_have_not_been_told_of_is_none() {
+    let mut world = World::running(&[1]);
+    world.checkpoint(0, 1);
+    world.publish();
+    world.status_mut().publish.as_mut().unwrap().announced = false;
+    world.end_with(0, None, "Killed", "signal 9");
+    world.step();
+    assert_eq!(world.condition(types::SUCCEEDED).0, "Unknown");
+    assert_eq!(world.status().publish_time, None);
+    world.pass(10);
+    assert_eq!(world.step().start, [(0, 2)], "it is published to the last step");
+    world.end_with(0, Some(exit::GIVE_UP), "Denied", "cannot write _SUCCESS");
+    world.step();
+    assert_eq!(world.condition(types::SUCCEEDED), ("False", "WorkFailed"));
+}
+
+#[test]
 fn a_failed_job_with_another_retry_token_goes_on_with_zero_counts() {
     let mut world = World::running(&[5, 5]);
     world.checkpoint(1, 3);
