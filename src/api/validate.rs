@@ -89,3 +89,6 @@ impl CompactionJob {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

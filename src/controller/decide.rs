@@ -121,8 +121,6 @@ impl Deciding<'_> {
         let spec = &self.observed.job.spec;
         self.next.observed_generation = self.observed.job.metadata.generation.unwrap_or_default();
         self.take_retry_token();
-        self.resume();
-        self.stop_late_epochs();
         if self.failed() {
             return self.stop_all();
         }
@@ -144,6 +142,8 @@ impl Deciding<'_> {
                 &format!("waits for {name}, which works on the same objects"),
             );
         }
+        self.resume();
+        self.stop_late_epochs();
         if self.next.shards.is_empty() {
             self.next.shards.push(ShardStatus::default());
         }
@@ -493,22 +493,11 @@ impl Deciding<'_> {
         let Some(plan) = &self.next.plan else {
             return self.set_states(Reason::Planning, "a worker lists the sources");
         };
-        let (sources, outputs) = (
-            plan.source_objects,
-            self.next
-                .publish
-                .as_ref()
-                .filter(|p| p.announced)
-                .map(|publish| publish.outputs),
-        );
-        if sources == 0 {
+        if plan.source_objects == 0 {
             return self.succeed(Reason::NothingToCompact, "no source is to be compacted");
         }
-        if let Some(outputs) = outputs {
-            return self.succeed(
-                Reason::Succeeded,
-                &format!("{sources} sources are compacted into {outputs} outputs"),
-            );
+        if let Some(message) = self.published() {
+            return self.succeed(Reason::Succeeded, &message);
         }
         if self.observed.job.spec.mode == Mode::PlanOnly {
             return self.set_states(Reason::Planned, "planned; set mode: Execute to run this plan");
@@ -580,9 +569,22 @@ impl Deciding<'_> {
         self.set_common(reason, message);
         self.set_condition(conditions::READY, Some(false), reason, message);
         self.set_condition(conditions::STALLED, Some(true), reason, message);
-        // What is published stays published, even if its sources cannot be disposed of.
-        if self.next.publish.is_none() {
-            self.set_condition(conditions::SUCCEEDED, Some(false), reason, message);
+        match self.published() {
+            // What is published stays published, even if its sources cannot be disposed of.
+            Some(published) => {
+                self.set_condition(conditions::SUCCEEDED, Some(true), Reason::Succeeded, &published);
+            }
+            None => self.set_condition(conditions::SUCCEEDED, Some(false), reason, message),
         }
     }
+
+    /// What is published, once readers have been told.
+    fn published(&self) -> Option<String> {
+        let outputs = self.next.publish.as_ref().filter(|p| p.announced)?.outputs;
+        let sources = self.next.plan.as_ref()?.source_objects;
+        Some(format!("{sources} sources are compacted into {outputs} outputs"))
+    }
 }
+
+#[cfg(test)]
+mod tests;

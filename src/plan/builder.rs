@@ -309,3 +309,6 @@ fn extension(key: &str) -> String {
         _ => String::new(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -162,3 +162,6 @@ impl Plan {
         (reads, writes)
     }
 }
+
+#[cfg(test)]
+mod tests;

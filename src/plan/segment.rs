@@ -45,3 +45,6 @@ impl Segment {
         Ok(Self { entries })
     }
 }
+
+#[cfg(test)]
+mod tests;

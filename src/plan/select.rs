@@ -146,3 +146,6 @@ fn globs(field: &'static str, patterns: &[String]) -> Result<GlobSet, InvalidGlo
         problem: error.kind().to_string(),
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -319,3 +319,6 @@ fn add(path: &str, value: Value) -> PatchOperation {
         value,
     })
 }
+
+#[cfg(test)]
+mod tests;

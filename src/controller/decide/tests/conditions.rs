@@ -1,0 +1,143 @@
+//! Conditions and the size of the status.
+
+use super::*;
+use crate::api::{Checkpoint, PlanStatus, PublishStatus, conditions as types};
+
+fn transition(world: &World, type_: &str) -> Time {
+    condition(&world.status().conditions, type_)
+        .unwrap()
+        .last_transition_time
+        .clone()
+}
+
+#[test]
+fn transition_times_move_only_when_the_status_does() {
+    let mut world = World::running(&[3]);
+    let start = Time(world.now);
+    world.pass(60);
+    world.end(0, exit::STORAGE);
+    world.step();
+    assert_eq!(world.condition(types::READY), ("True", "Requeueing"));
+    assert_eq!(transition(&world, types::READY), start, "only the reason is new");
+    assert_eq!(transition(&world, types::STORAGE_ACCESSIBLE), Time(world.now));
+    world.pass(60);
+    world.step();
+    world.end(0, exit::GIVE_UP);
+    world.step();
+    assert_eq!(world.condition(types::READY).0, "False");
+    for type_ in [types::READY, types::STALLED, types::SUCCEEDED] {
+        assert_eq!(transition(&world, type_), Time(world.now), "{type_}");
+    }
+    assert_eq!(transition(&world, types::SUSPENDED), start);
+    let failed = Time(world.now);
+    world.pass(60);
+    world.step();
+    assert_eq!(transition(&world, types::READY), failed);
+}
+
+#[test]
+fn a_condition_speaks_of_the_generation_it_was_made_for() {
+    let mut world = World::running(&[3]);
+    world.job.metadata.generation = Some(7);
+    world.step();
+    assert_eq!(world.status().observed_generation, 7);
+    let conditions = &world.status().conditions;
+    let ready = condition(conditions, types::READY).unwrap();
+    assert_eq!(ready.observed_generation, Some(7));
+}
+
+#[test]
+fn the_conditions_of_every_state_fit_the_reason_pattern_of_kubernetes() {
+    let mut world = World::running(&[3]);
+    world.end(0, exit::STORAGE);
+    world.step();
+    world.job.spec.suspend = true;
+    world.step();
+    assert!(world.status().conditions.len() <= 16);
+    for condition in &world.status().conditions {
+        let reason = &condition.reason;
+        let plain = reason.bytes().all(|b| b.is_ascii_alphanumeric());
+        assert!(!reason.is_empty() && plain, "{reason:?}");
+    }
+}
+
+#[test]
+fn the_percentage_is_of_bytes_and_within_bounds() {
+    let mut world = World::running(&[3, 3]);
+    world.shard_mut(0).checkpoint.bytes_read = 400;
+    world.checkpoint(0, 1);
+    world.step();
+    let progress = world.status().progress.clone().unwrap();
+    assert_eq!((progress.summary.as_str(), progress.percent), ("1/6", 40));
+    assert_eq!(progress.bytes_read, 400);
+    world.shard_mut(0).checkpoint.bytes_read = 4000;
+    world.step();
+    assert_eq!(world.status().progress.as_ref().unwrap().percent, 100);
+}
+
+/// The status at its largest: every shard in use, every failure and message at its bound.
+fn largest(character: &str) -> Value {
+    let big = 1_i64 << 45;
+    let mut world = World::running(&[big; 64]);
+    let now = Time(world.now);
+    world.status_mut().plan = Some(PlanStatus {
+        sha256: "f".repeat(64),
+        location: "p".repeat(80),
+        shards: 64,
+        batches: big,
+        source_objects: big,
+        source_bytes: big,
+        skipped_objects: big,
+        estimated_output_objects: big,
+    });
+    for shard in &mut world.status_mut().shards {
+        shard.epoch = 100_000;
+        shard.holder = "0".repeat(36);
+        shard.refused = 1000;
+        shard.checkpoint = Checkpoint {
+            sequence: big,
+            batch: 100_000,
+            body: "b".repeat(60),
+            sha256: "f".repeat(64),
+            bytes_read: big,
+            bytes_written: big,
+            skipped_sources: big,
+            attempts: 99,
+            time: Some(now.clone()),
+        };
+    }
+    world.status_mut().publish = Some(PublishStatus {
+        sha256: "f".repeat(64),
+        outputs: big,
+        announced: true,
+        time: Some(now),
+    });
+    world.workers.clear();
+    let message = character.repeat(4096);
+    for number in 0..20 {
+        let index = number % 64;
+        let epoch = world.shard(index).epoch;
+        world.workers.retain(|worker| worker.shard != index);
+        world.workers.push(WorkerView {
+            shard: index,
+            epoch,
+            state: WorkerState::Ended(WorkerEnd {
+                code: Some(exit::STORAGE),
+                reason: "Storage".to_owned(),
+                message: message.clone(),
+            }),
+        });
+    }
+    world.step();
+    assert_eq!(world.status().failures.len(), 16);
+    assert_eq!(world.message(types::STORAGE_ACCESSIBLE).chars().count(), 512);
+    serde_json::to_value(world.status()).unwrap()
+}
+
+#[test]
+fn the_largest_status_stays_below_64_kib() {
+    let status = largest("m");
+    assert_eq!(status["shards"].as_array().unwrap().len(), 64);
+    let size = serde_json::to_vec(&status).unwrap().len();
+    assert!(size <= 64 << 10, "{size} bytes");
+}
