@@ -34,7 +34,7 @@ pub enum Command {
     Worker(WorkerArguments),
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct JobArguments {
     /// A CompactionJob manifest, as for kubectl apply.
     #[arg(short = 'f', long = "filename", value_name = "JOB.yaml")]
@@ -46,6 +46,9 @@ pub struct JobArguments {
     pub output: Format,
 }
 
+/// Keeps a worker below 128 MiB of memory.
+pub const DEFAULT_WINDOW: &str = "80Mi";
+
 #[derive(Debug, Args)]
 pub struct RunArguments {
     #[command(flatten)]
@@ -54,7 +57,7 @@ pub struct RunArguments {
     #[arg(long, value_name = "FILE")]
     pub state: Option<PathBuf>,
     /// Bytes that a worker may have in memory at one time, e.g. 80Mi.
-    #[arg(long, value_name = "SIZE", default_value = "80Mi")]
+    #[arg(long, value_name = "SIZE", default_value = DEFAULT_WINDOW)]
     pub window: String,
 }
 

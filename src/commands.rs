@@ -8,9 +8,10 @@ use std::sync::Arc;
 use compaction_operator::api::{CompactionJob, Limits, Quantity, condition, conditions};
 use compaction_operator::engine::{PlanInput, preview};
 use compaction_operator::local::{
-    self, Endpoint, Outcome, Recipe, Run, WorkerArguments, manifest, run_worker, server,
+    self, Endpoint, Outcome, Recipe, Run, WorkerArguments, demo, manifest, run_worker, server,
 };
 use compaction_operator::store::{CredentialsFrom, S3, Store};
+use compaction_operator::verify;
 use compaction_operator::worker::store_settings;
 use tokio_util::sync::CancellationToken;
 
@@ -167,7 +168,7 @@ fn report(job: &CompactionJob, outcome: Outcome, ended_before: bool, format: For
     }
     if let Some(due) = job
         .dispose_time()
-        .filter(|_| status.publish.is_some() && status.dispose.is_none())
+        .filter(|_| status.is_announced() && status.dispose.is_none())
     {
         println!("the sources may be deleted from {due} on; run the same command then");
     }
@@ -215,7 +216,64 @@ pub(crate) async fn worker(arguments: cli::WorkerArguments) -> Answer {
     Ok(ExitCode::from(u8::try_from(end.code)?))
 }
 
-/// Where `demo` puts its files unless told otherwise.
-pub(crate) fn demo_directory(directory: Option<PathBuf>) -> PathBuf {
-    directory.unwrap_or_else(|| std::env::temp_dir().join("compaction-demo"))
+pub(crate) async fn verify(arguments: cli::JobArguments) -> Answer {
+    let job = manifest::read(&arguments.manifest, None)?;
+    let (store, server) = connect(&job, arguments.store.as_deref()).await?;
+    let report = verify::verify(&store, &job, None).await;
+    if let Some(server) = server {
+        server.stop().await;
+    }
+    let report = report?;
+    match arguments.output {
+        Format::Json => println!("{}", serde_json::to_string_pretty(&report)?),
+        Format::Text => println!("{report}"),
+    }
+    Ok(if report.is_good() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(FAILED)
+    })
+}
+
+/// The job of every other command, on objects of its own.
+pub(crate) async fn demo(directory: Option<PathBuf>) -> Answer {
+    let directory = directory.unwrap_or_else(|| std::env::temp_dir().join("compaction-demo"));
+    std::fs::create_dir_all(&directory)?;
+    let files = demo::prepare(&directory)?;
+    println!("{} objects are in {}", files.objects, files.sources.display());
+    println!(
+        "$ compaction-operator run -f {} --store {}",
+        files.job.display(),
+        directory.display()
+    );
+    let job = cli::JobArguments {
+        manifest: files.job,
+        store: Some(directory),
+        output: Format::Text,
+    };
+    let arguments = cli::RunArguments {
+        job: job.clone(),
+        state: None,
+        window: cli::DEFAULT_WINDOW.to_owned(),
+    };
+    let code = run(arguments).await?;
+    if code != ExitCode::SUCCESS {
+        return Ok(code);
+    }
+    println!(
+        "\n{}",
+        demo::summary(&demo::usage(&files.sources)?, &demo::usage(&files.outputs)?)
+    );
+    println!(
+        "$ compaction-operator verify -f {} --store {}",
+        job.manifest.display(),
+        directory_of(&job)
+    );
+    verify(job).await
+}
+
+fn directory_of(job: &cli::JobArguments) -> String {
+    job.store
+        .as_ref()
+        .map_or(String::new(), |store| store.display().to_string())
 }

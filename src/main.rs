@@ -26,7 +26,8 @@ fn main() -> ExitCode {
         match cli.command {
             Command::Run(arguments) => commands::run(arguments).await,
             Command::Plan(arguments) => commands::plan(arguments).await,
-            Command::Verify(_) | Command::Demo { .. } => commands::crds(),
+            Command::Verify(arguments) => commands::verify(arguments).await,
+            Command::Demo { dir } => commands::demo(dir).await,
             Command::Crds => commands::crds(),
             Command::Worker(arguments) => commands::worker(arguments).await,
         }

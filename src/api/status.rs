@@ -185,6 +185,8 @@ pub struct PublishStatus {
     /// Hash of the manifest.
     pub sha256: String,
     pub outputs: i64,
+    /// Readers have been told: `_SUCCESS` stands beside the manifest.
+    pub announced: bool,
     /// By the worker's clock, for display only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub time: Option<Time>,
@@ -227,6 +229,13 @@ pub enum Duty {
     Dispose,
 }
 
+impl CompactionJobStatus {
+    /// Whether the outputs are published, to the last step.
+    pub fn is_announced(&self) -> bool {
+        self.publish.as_ref().is_some_and(|publish| publish.announced)
+    }
+}
+
 impl CompactionJob {
     /// The duty that the status shows open for `shard`; the same answer for controller and worker.
     /// Only a worker that holds the shard's epoch may do it.
@@ -244,11 +253,14 @@ impl CompactionJob {
         if shard != 0 || !status.shards.iter().all(ShardStatus::is_done) {
             return None;
         }
-        match (&status.publish, &status.dispose) {
-            (None, _) => Some(Duty::Publish),
-            (Some(_), Some(dispose)) if !dispose.finished => Some(Duty::Dispose),
-            _ => None,
+        if !status.is_announced() {
+            return Some(Duty::Publish);
         }
+        status
+            .dispose
+            .as_ref()
+            .filter(|dispose| !dispose.finished)
+            .map(|_| Duty::Dispose)
     }
 
     /// When disposing may begin; `None` before the controller has seen the publication.

@@ -121,11 +121,12 @@ impl Deciding<'_> {
         let spec = &self.observed.job.spec;
         self.next.observed_generation = self.observed.job.metadata.generation.unwrap_or_default();
         self.take_retry_token();
+        self.resume();
         self.stop_late_epochs();
         if self.failed() {
             return self.stop_all();
         }
-        if spec.suspend && !self.next.dispose.as_ref().is_some_and(|dispose| dispose.finished) {
+        if spec.suspend && !self.finished() {
             self.stop_all();
             self.set_progress();
             return self.set_states(Reason::Suspended, "suspended; the checkpoints are kept");
@@ -167,21 +168,44 @@ impl Deciding<'_> {
         if !self.failed() {
             return;
         }
-        for name in [conditions::SUCCEEDED, conditions::STALLED] {
-            self.next.conditions.retain(|condition| condition.type_ != name);
-        }
+        self.next
+            .conditions
+            .retain(|condition| condition.type_ != conditions::STALLED);
         for shard in &mut self.next.shards {
             (shard.lost, shard.waits, shard.checkpoint.attempts) = (0, 0, 0);
             shard.retry_time = None;
-            // The end of the worker that failed the job has been dealt with.
-            shard.epoch += 1;
-            shard.holder.clear();
-            shard.start_sequence = shard.checkpoint.sequence;
+        }
+        self.begin_anew();
+    }
+
+    /// That suspending stopped the workers counts against nobody.
+    fn resume(&mut self) {
+        let suspended = condition(&self.next.conditions, conditions::SUSPENDED);
+        if !self.observed.job.spec.suspend && suspended.is_some_and(|c| c.status == "True") {
+            self.begin_anew();
+        }
+    }
+
+    /// Whatever became of the workers so far is dealt with; their successors need not wait for it.
+    fn begin_anew(&mut self) {
+        for index in 0..self.next.shards.len() {
+            if self.next.shards[index].epoch > 0 {
+                self.raise_epoch(index);
+                let due = &mut self.next.shards[index].retry_time;
+                due.get_or_insert(Time(self.observed.now));
+            }
         }
     }
 
     fn failed(&self) -> bool {
         condition(&self.next.conditions, conditions::STALLED).is_some_and(|c| c.status == "True")
+    }
+
+    /// Nothing is left to do: there was nothing to compact, or all is disposed of.
+    fn finished(&self) -> bool {
+        let plan = self.next.plan.as_ref();
+        plan.is_some_and(|plan| plan.source_objects == 0)
+            || self.next.dispose.as_ref().is_some_and(|dispose| dispose.finished)
     }
 
     fn stop_all(&mut self) {
@@ -217,7 +241,7 @@ impl Deciding<'_> {
     fn set_milestones(&mut self) {
         let now = self.observed.now;
         self.next.start_time.get_or_insert(Time(now));
-        if self.next.publish.is_some() && self.next.publish_time.is_none() {
+        if self.next.is_announced() && self.next.publish_time.is_none() {
             self.next.publish_time = Some(Time(now));
         }
         let mut job = self.observed.job.clone();
@@ -229,13 +253,7 @@ impl Deciding<'_> {
                 self.wake_at(due);
             }
         }
-        let nothing = self
-            .next
-            .plan
-            .as_ref()
-            .is_some_and(|plan| plan.source_objects == 0);
-        let finished = self.next.dispose.as_ref().is_some_and(|dispose| dispose.finished);
-        if (nothing || finished) && self.next.completion_time.is_none() {
+        if self.finished() && self.next.completion_time.is_none() {
             self.next.completion_time = Some(Time(now));
         }
     }
@@ -320,6 +338,10 @@ impl Deciding<'_> {
             return;
         }
         let (shard, epoch) = (shard.index, shard.epoch);
+        if self.duty(shard).is_none() {
+            // Its work is done; only its end fails to come.
+            return self.stop.push((shard, epoch));
+        }
         let message = format!("no new checkpoint for {} s", unchanged.as_secs());
         let end = WorkerEnd {
             code: None,
@@ -396,21 +418,17 @@ impl Deciding<'_> {
         let time = Time(self.observed.now);
         let message: String = end.message.chars().take(MAX_MESSAGE_CHARS).collect();
         let same = |f: &Failure| f.shard == shard && f.batch == batch && f.reason == end.reason;
-        match self.next.failures.iter_mut().find(|failure| same(failure)) {
-            Some(failure) => {
-                failure.count += 1;
-                failure.message = message;
-                failure.time = time;
-            }
-            None => self.next.failures.push(Failure {
-                shard,
-                batch,
-                reason: end.reason.clone(),
-                message,
-                count: 1,
-                time,
-            }),
-        }
+        // One that happens again becomes the latest.
+        let known = self.next.failures.iter().position(same);
+        let count = known.map_or(0, |at| self.next.failures.remove(at).count);
+        self.next.failures.push(Failure {
+            shard,
+            batch,
+            reason: end.reason.clone(),
+            message,
+            count: count + 1,
+            time,
+        });
         if self.next.failures.len() > MAX_FAILURES {
             self.next.failures.remove(0);
         }
@@ -458,17 +476,15 @@ impl Deciding<'_> {
             bytes_written: sum(|s| s.checkpoint.bytes_written),
             skipped_sources: sum(|s| s.checkpoint.skipped_sources),
         });
-        if self
-            .next
-            .shards
-            .iter()
-            .any(|s| s.checkpoint.sequence > s.start_sequence)
-        {
+        let progressed = |s: &ShardStatus| s.checkpoint.sequence > s.start_sequence;
+        let shards = &self.next.shards;
+        // One worker that reaches it does not speak for another that waits for it.
+        if shards.iter().any(progressed) && shards.iter().all(|s| s.waits == 0 || progressed(s)) {
             self.set_condition(
                 conditions::STORAGE_ACCESSIBLE,
                 Some(true),
                 Reason::Reachable,
-                "the last worker reached it",
+                "every worker reached it",
             );
         }
     }
@@ -479,7 +495,11 @@ impl Deciding<'_> {
         };
         let (sources, outputs) = (
             plan.source_objects,
-            self.next.publish.as_ref().map(|publish| publish.outputs),
+            self.next
+                .publish
+                .as_ref()
+                .filter(|p| p.announced)
+                .map(|publish| publish.outputs),
         );
         if sources == 0 {
             return self.succeed(Reason::NothingToCompact, "no source is to be compacted");
@@ -493,7 +513,12 @@ impl Deciding<'_> {
         if self.observed.job.spec.mode == Mode::PlanOnly {
             return self.set_states(Reason::Planned, "planned; set mode: Execute to run this plan");
         }
-        let waiting = self.next.shards.iter().any(|shard| shard.retry_time.is_some());
+        let due = |shard: &ShardStatus| shard.retry_time.as_ref().map(|time| time.0);
+        let waiting = self
+            .next
+            .shards
+            .iter()
+            .any(|shard| due(shard) > Some(self.observed.now));
         let last = self.next.failures.last().map(|failure| failure.message.clone());
         match last.filter(|_| waiting) {
             Some(message) => self.set_states(Reason::Requeueing, &message),
@@ -521,8 +546,15 @@ impl Deciding<'_> {
         );
     }
 
-    /// The conditions of a job that is neither finished nor failed.
+    /// The conditions of a job that is neither finished nor failed. What is published stays published.
     fn set_states(&mut self, reason: Reason, message: &str) {
+        self.set_common(reason, message);
+        if !self.next.is_announced() {
+            self.set_condition(conditions::SUCCEEDED, None, reason, message);
+        }
+    }
+
+    fn set_common(&mut self, reason: Reason, message: &str) {
         self.set_condition(conditions::READY, Some(true), reason, message);
         self.set_condition(
             conditions::RECONCILING,
@@ -537,18 +569,15 @@ impl Deciding<'_> {
             reason,
             "",
         );
-        if self.next.publish.is_none() {
-            self.set_condition(conditions::SUCCEEDED, None, reason, message);
-        }
     }
 
     fn succeed(&mut self, reason: Reason, message: &str) {
-        self.set_states(reason, message);
+        self.set_common(reason, message);
         self.set_condition(conditions::SUCCEEDED, Some(true), reason, message);
     }
 
     fn fail(&mut self, reason: Reason, message: &str) {
-        self.set_states(reason, message);
+        self.set_common(reason, message);
         self.set_condition(conditions::READY, Some(false), reason, message);
         self.set_condition(conditions::STALLED, Some(true), reason, message);
         // What is published stays published, even if its sources cannot be disposed of.

@@ -29,7 +29,7 @@ fn has_started(job: &CompactionJob) -> bool {
 fn holds_its_place(job: &CompactionJob) -> bool {
     let Some(status) = &job.status else { return true };
     let stalled = condition(&status.conditions, conditions::STALLED).is_some_and(|c| c.status == "True");
-    status.publish.is_none() && status.completion_time.is_none() && !stalled
+    !status.is_announced() && status.completion_time.is_none() && !stalled
 }
 
 fn place(job: &CompactionJob) -> (Option<jiff::Timestamp>, &Option<String>) {
@@ -117,12 +117,23 @@ mod tests {
     #[test]
     fn a_published_or_failed_job_holds_nothing_and_a_suspended_one_does() {
         let younger = job("b", "02", "in/", "out/", json!({}));
-        let published = job("a", "01", "in/", "out/", json!({"publish": {"outputs": 1}}));
+        let published = job(
+            "a",
+            "01",
+            "in/",
+            "out/",
+            json!({"publish": {"outputs": 1, "announced": true}}),
+        );
         let failed = json!({"conditions": [{
             "type": "Stalled", "status": "True", "reason": "WorkFailed", "message": "",
             "lastTransitionTime": "2026-01-01T00:00:00Z"
         }]});
         assert!(!waits(&younger, &published));
+        let unannounced = job("a", "01", "in/", "out/", json!({"publish": {"outputs": 1}}));
+        assert!(
+            waits(&younger, &unannounced),
+            "its consumed list does not count yet"
+        );
         assert!(!waits(&younger, &job("a", "01", "in/", "out/", failed)));
         let mut suspended = job("a", "01", "in/", "out/", json!({}));
         suspended.spec.suspend = true;

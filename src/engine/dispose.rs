@@ -6,7 +6,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 
 use super::consumed::Line;
 use super::fence::Heartbeat;
-use super::publish::{Candidates, Finished, announce, outputs, runs};
+use super::publish::{Candidates, Finished, outputs, runs};
 use super::{Context, Error};
 use crate::api::DisposeStatus;
 use crate::store::Deleted;
@@ -22,15 +22,14 @@ pub struct Wish {
     pub unconditionally: bool,
 }
 
-/// Tells readers of the outputs if that was not done, and deletes the sources if that is wished. Goes on
-/// from `progress`; after this only the ledger remains to be cleaned up.
+/// Deletes the sources if that is wished. Goes on from `progress`; after this only the ledger remains to
+/// be cleaned up.
 pub async fn dispose(
     context: &Context,
     finished: &Finished<'_>,
     wish: Wish,
     progress: DisposeStatus,
 ) -> Result<DisposeStatus, Error> {
-    announce(context, finished.plan).await?;
     let mut progress = progress;
     if wish.delete {
         delete_sources(context, finished, wish, &mut progress).await?;

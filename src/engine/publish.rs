@@ -42,18 +42,33 @@ pub struct Finished<'a> {
     pub checkpoints: Vec<Checkpoint>,
 }
 
-/// Publishes the outputs: decided by the status, told by `_SUCCESS`. May be done again at any point.
-pub async fn publish(context: &Context, finished: &Finished<'_>) -> Result<(), Error> {
+/// Publishes the outputs: decided by the status, then told by `_SUCCESS`. `decided`: what the status has
+/// of it already. May be begun again at any point.
+pub async fn publish(
+    context: &Context,
+    finished: &Finished<'_>,
+    decided: Option<PublishStatus>,
+) -> Result<(), Error> {
+    let mut status = match decided {
+        Some(status) => status,
+        None => decide(context, finished).await?,
+    };
+    announce(context, finished.plan).await?;
+    status.announced = true;
+    Ok(context.fence.set_publish(status).await?)
+}
+
+async fn decide(context: &Context, finished: &Finished<'_>) -> Result<PublishStatus, Error> {
     let runs = runs(&context.ledger, finished).await?;
     let mut skipped = BTreeSet::new();
-    let manifest = write_manifest(context, finished, &runs, &mut skipped).await?;
+    let status = write_manifest(context, finished, &runs, &mut skipped).await?;
     write_consumed(context, finished, &skipped).await?;
-    context.fence.set_publish(manifest).await?;
-    announce(context, finished.plan).await
+    context.fence.set_publish(status.clone()).await?;
+    Ok(status)
 }
 
 /// Tells readers, once the status has decided, and removes the consumed lists that were taken over.
-pub(crate) async fn announce(context: &Context, plan: &Plan) -> Result<(), Error> {
+async fn announce(context: &Context, plan: &Plan) -> Result<(), Error> {
     let directory = manifest_directory(&plan.output_prefix);
     context.fence.look().await?;
     let success = format!("{directory}{}/{SUCCESS}", plan.job.uid);
@@ -253,6 +268,7 @@ async fn write_manifest(
     Ok(PublishStatus {
         sha256: file.close().await?,
         outputs: count,
+        announced: false,
         time: None,
     })
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::api::{CompactionJob, GROUP, VERSION};
+use crate::plan::Selector;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -76,10 +77,14 @@ pub fn read(path: &Path, old: Option<&CompactionJob>) -> Result<CompactionJob, E
     }
     job.metadata.namespace.get_or_insert_with(|| "default".to_owned());
     job.status = None;
-    job.check(old).map_err(|problems| Error::Invalid {
+    let invalid = |problems| Error::Invalid {
         path: owned(),
         problems,
-    })?;
+    };
+    let limits = job.check(old).map_err(invalid)?;
+    let spec = &job.spec;
+    Selector::new(&spec.source, &spec.state_prefix, spec.output.group_by, &limits, 0)
+        .map_err(|glob| invalid(vec![glob.to_string()]))?;
     Ok(job)
 }
 

@@ -66,6 +66,8 @@ impl Process {
         command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
+            // A terminal interrupts a whole group; workers stop when the driver says so.
+            .process_group(0)
             .kill_on_drop(true);
         let mut child = command.spawn()?;
         let input = child.stdin.take();

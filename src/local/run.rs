@@ -14,8 +14,9 @@ use super::manifest;
 use super::process::{Ended, GRACE, Process, Recipe};
 use super::progress::Display;
 use super::state::{self, Driving, StateFile};
-use crate::api::{CompactionJob, CompactionJobStatus, Mode, condition, conditions};
+use crate::api::{CompactionJob, CompactionJobStatus, InvalidSpec, Limits, Mode, condition, conditions};
 use crate::controller::{Observed, WorkerState, WorkerView, decide};
+use crate::engine::{self, Window};
 use crate::store::{self, Store};
 use crate::worker::{ApiError, JobApi};
 
@@ -34,6 +35,10 @@ pub enum Error {
     Store(#[from] store::Error),
     #[error(transparent)]
     Settings(#[from] store::SettingsError),
+    #[error(transparent)]
+    Spec(#[from] InvalidSpec),
+    #[error("--window: {0}")]
+    Window(engine::Error),
     #[error("cannot start a worker: {0}")]
     Start(std::io::Error),
     #[error("the job's status cannot be changed: {0}")]
@@ -119,6 +124,7 @@ impl Run {
         if let Some(outcome) = end(&job).filter(|_| self.ended_before) {
             return Ok(outcome);
         }
+        check_window(&job, recipe.window_bytes)?;
         // The first request is made here, so that what nobody but the user can mend ends the run at once.
         store.list(&job.spec.source.prefix, None).await?;
         let (ended, ends) = mpsc::unbounded_channel();
@@ -134,6 +140,18 @@ impl Run {
         };
         driver.run(&interrupt).await
     }
+}
+
+/// Before a worker finds out, whose word would end the job.
+fn check_window(job: &CompactionJob, bytes: u64) -> Result<(), Error> {
+    let window = Window {
+        bytes,
+        uploads: job.spec.upload.concurrency as usize,
+        reads: job.spec.read.concurrency as usize,
+        read_bytes: Window::READ_BYTES,
+    };
+    let part = Limits::of(&job.spec)?.part;
+    window.shares(part).map(drop).map_err(Error::Window)
 }
 
 /// What has become of a job on which nothing is left to do now.

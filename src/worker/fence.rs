@@ -67,14 +67,18 @@ impl ShardFence {
         Ok((fence, job))
     }
 
+    /// The job as it stands, if this worker still holds its shard.
     pub async fn job(&self) -> Result<CompactionJob, FenceError> {
+        let job = self.read().await?;
+        self.holds(&job)?;
+        Ok(job)
+    }
+
+    async fn read(&self) -> Result<CompactionJob, FenceError> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             match self.api.get().await {
-                Ok(job) => {
-                    self.holds(&job)?;
-                    return Ok(job);
-                }
+                Ok(job) => return Ok(job),
                 Err(ApiError::NotFound) => return Err(FenceError::Fenced("the job is gone".to_owned())),
                 Err(error) if Instant::now() >= deadline => {
                     return Err(FenceError::Unavailable(error.to_string()));
@@ -94,6 +98,13 @@ impl ShardFence {
 
     /// Whether the job still says that this worker holds its shard.
     fn holds(&self, job: &CompactionJob) -> Result<(), FenceError> {
+        if self.epoch_stands(job)?.holder != self.identity.holder {
+            return Err(FenceError::Fenced("another worker holds this epoch".to_owned()));
+        }
+        Ok(())
+    }
+
+    fn epoch_stands<'a>(&self, job: &'a CompactionJob) -> Result<&'a ShardStatus, FenceError> {
         let fenced = |why: String| Err(FenceError::Fenced(why));
         if job.metadata.uid.as_deref() != Some(&self.identity.job_uid) {
             return fenced("the job was created anew".to_owned());
@@ -104,10 +115,7 @@ impl ShardFence {
         if shard.epoch != self.identity.epoch {
             return fenced(format!("epoch {} has begun", shard.epoch));
         }
-        if shard.holder != self.identity.holder {
-            return fenced("another worker holds this epoch".to_owned());
-        }
-        Ok(())
+        Ok(shard)
     }
 
     fn remember(&self, checkpoint: Checkpoint) {
@@ -122,17 +130,34 @@ impl ShardFence {
             .clone()
     }
 
-    /// Whether the job shows that our patch was applied: the claim, or this checkpoint.
-    fn stands(&self, job: &CompactionJob, checkpoint: Option<&Checkpoint>) -> bool {
-        let now = self.shard(job).map(|shard| &shard.checkpoint);
-        checkpoint.is_none_or(|ours| {
-            now.is_some_and(|now| now.sequence == ours.sequence && now.sha256 == ours.sha256)
-        })
+    /// Whether the job shows that our patch was applied: the claim, or this checkpoint. False when it
+    /// may still be; an error when it never can.
+    fn stands(&self, job: &CompactionJob, checkpoint: Option<&Checkpoint>) -> Result<bool, FenceError> {
+        let shard = self.epoch_stands(job)?;
+        if checkpoint.is_none() && shard.holder.is_empty() {
+            return Ok(false);
+        }
+        self.holds(job)?;
+        let now = &shard.checkpoint;
+        Ok(checkpoint.is_none_or(|ours| now.sequence == ours.sequence && now.sha256 == ours.sha256))
+    }
+
+    /// Applies a patch for good, or counts that this worker came too late.
+    async fn apply(
+        &self,
+        operations: Vec<PatchOperation>,
+        checkpoint: Option<&Checkpoint>,
+    ) -> Result<CompactionJob, FenceError> {
+        let outcome = self.settle(operations, checkpoint).await;
+        if let Err(FenceError::Fenced(_)) = &outcome {
+            self.tell_refused().await;
+        }
+        outcome
     }
 
     /// Sends a patch until it is known to have been applied or refused. After any answer but success the
     /// job is read anew: what stands there may be our own patch, whose answer was lost.
-    async fn apply(
+    async fn settle(
         &self,
         operations: Vec<PatchOperation>,
         checkpoint: Option<&Checkpoint>,
@@ -146,8 +171,8 @@ impl ShardFence {
                 Err(ApiError::Refused(why)) => Some(why),
                 Err(ApiError::Unknown(_)) => None,
             };
-            let job = self.job().await?;
-            if self.stands(&job, checkpoint) {
+            let job = self.read().await?;
+            if self.stands(&job, checkpoint)? {
                 return Ok(job);
             }
             if let Some(why) = refused {
@@ -180,16 +205,12 @@ impl ShardFence {
             replace(&format!("/status/shards/{shard}/checkpoint"), json!(checkpoint)),
         ];
         operations.extend(more);
-        let outcome = self.apply(operations, Some(&checkpoint)).await;
-        if let Err(FenceError::Fenced(_)) = &outcome {
-            self.tell_refused().await;
-        }
-        outcome?;
+        self.apply(operations, Some(&checkpoint)).await?;
         self.remember(checkpoint);
         Ok(())
     }
 
-    /// Counts a refused checkpoint, for people to see. Nothing depends on it.
+    /// Counts a refused claim or checkpoint, for people to see. Nothing depends on it.
     async fn tell_refused(&self) {
         let Ok(job) = self.api.get().await else { return };
         let Some(shard) = self.shard(&job) else { return };

@@ -130,7 +130,8 @@ async fn do_duty(context: &Context, start: &Start, job: &CompactionJob, duty: Du
         Duty::Publish => {
             let (plan, sha256, location) = load_plan(context, job).await?;
             let context = &context.honouring(plan.capabilities);
-            engine::publish(context, &finished(job, &plan, &sha256, &location))
+            let decided = job.status.as_ref().and_then(|status| status.publish.clone());
+            engine::publish(context, &finished(job, &plan, &sha256, &location), decided)
                 .await
                 .map(|()| true)
         }

@@ -9,6 +9,8 @@
     clippy::panic
 )]
 
+pub mod program;
+
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;

@@ -222,9 +222,7 @@ impl Store {
             .find(|(kind, name, _)| *kind == self.kind && *name == point);
         let expected = known.map_or(aws, |(_, _, instead)| instead);
         let seen = seen.into();
-        if seen != expected {
-            println!("MISMATCH ({:?}, {point:?}, {seen:?}), // {expected}", self.kind);
-        }
+        assert_eq!(seen, expected, "{:?}: {point}", self.kind);
     }
 
     /// Requests to this bucket, to be completed and sent.

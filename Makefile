@@ -1,0 +1,69 @@
+# What a contributor and CI run. `make test` needs cargo, Go and a C compiler on the path and installs the rest.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+.DEFAULT_GOAL := help
+
+# Where the installers put them; a shell without a profile does not know.
+export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/local/go/bin
+
+.PHONY: help
+help: ## Show this list.
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
+
+.PHONY: test
+test: tools ## Everything that must pass: format, clippy, all tests. Builds MinIO the first time.
+	@say() { printf '\n== %s\n' "$$*"; }
+	# MinIO takes minutes: it is built at low priority beside the dependencies, in a process group of its own.
+	log=$$(mktemp)
+	setsid nice -n 19 tests/servers/build.sh minio >"$$log" 2>&1 </dev/null & builder=$$!
+	trap 'kill -- -$$builder 2>/dev/null || true; rm -f "$$log"' EXIT
+	say 'cargo fmt --check'
+	cargo fmt --check
+	say 'cargo clippy'
+	cargo clippy --release --locked --all-targets -- -D warnings
+	say 'build the tests'
+	cargo test --release --locked --no-run
+	say 'wait for MinIO'
+	wait $$builder || { cat "$$log" >&2; exit 1; }
+	cat "$$log"
+	trap 'rm -f "$$log"' EXIT
+	say 'run the tests'
+	cargo test --release --locked
+
+.PHONY: lint
+lint: tools ## Format and clippy; licences and bans if cargo-deny is installed.
+	@cargo fmt --check
+	cargo clippy --release --locked --all-targets -- -D warnings
+	if cargo deny --version >/dev/null 2>&1; then
+	    cargo deny --locked check bans licenses sources
+	else
+	    echo 'cargo-deny is not installed: licences and bans were not checked (cargo install cargo-deny --locked)'
+	fi
+
+.PHONY: bench
+bench: ## Compaction beside a plain copy, and the memory of a worker. Not part of the tests.
+	cargo bench --locked --bench compaction
+
+.PHONY: crds
+crds: ## Generate crds/ from the types.
+	@new=$$(mktemp)
+	trap 'rm -f "$$new"' EXIT
+	cargo run --release --locked --quiet -- crds >"$$new"
+	cat "$$new" >crds/compaction.dev.yaml
+
+# What the rest needs and a machine may lack.
+.PHONY: tools
+tools:
+	@need() { command -v "$$1" >/dev/null || { echo "make: $$1 is missing: $$2" >&2; exit 1; }; }
+	need cargo 'install Rust, the version in Cargo.toml or later'
+	need go 'install Go, the version in tests/servers/go.mod or later; MinIO is built with it'
+	if ! command -v cc >/dev/null; then
+	    echo '== install a C compiler'
+	    export DEBIAN_FRONTEND=noninteractive
+	    apt-get update -q
+	    apt-get install -yq --no-install-recommends gcc libc6-dev
+	fi
+	cargo fmt --version >/dev/null 2>&1 || rustup component add rustfmt
+	cargo clippy --version >/dev/null 2>&1 || rustup component add clippy

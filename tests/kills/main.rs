@@ -1,0 +1,305 @@
+//! `kill -9` of workers and of `run` itself at random moments, of real processes over real files: what
+//! comes out is what an undisturbed run writes, byte for byte, and nothing else stays behind.
+//!
+//! `KILLS_SEED=S` chooses another series of moments; messages name the one that was used.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "../common/mod.rs"]
+mod common;
+mod content;
+mod signals;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::process::Child;
+use std::time::Duration;
+
+use common::program::{BUCKET, STATE_PREFIX, Workplace, children, finish, is_worker, wait_for};
+use common::{Endpoint, program};
+use compaction_operator::local::server;
+use content::{Content, gzip};
+use serde_json::{Value, json};
+
+const KILLS: u32 = 100;
+
+/// Batches far smaller than a part: nearly every checkpoint has a tail.
+#[test]
+fn a_hundred_kills_of_a_job_of_plain_sources_move_no_byte() {
+    let place = Workplace::new();
+    let mut content = Content::new(1);
+    for number in 0..180 {
+        place.put(
+            &format!("in/large/{number:04}.log"),
+            content.lines(180_000 + number * 2_000),
+        );
+    }
+    // Has cuts inside.
+    place.put("in/large/9999.log", content.lines(9 << 20));
+    for number in 0..40 {
+        place.put(&format!("in/small/{number}.log"), content.lines(150_000));
+    }
+    place.put("in/small/without-newline.log", "the last record has no newline");
+    place.put("in/two/a.log", content.lines(100));
+    place.put("in/two/b.log", content.lines(100));
+    place.job(&json!({
+        "output": {"targetObjectSize": "24Mi"},
+        "batch": {"size": "512Ki"},
+        "upload": {"partSize": "5Mi"},
+        "backoffLimit": 100,
+    }));
+    Torture::new(place, "plain").kill(KILLS);
+}
+
+/// Two shards, whose workers run side by side; members of gzip are handed on as they are.
+#[test]
+fn a_hundred_kills_of_a_job_of_gzip_sources_in_two_shards_move_no_byte() {
+    let place = Workplace::new();
+    let mut content = Content::new(2);
+    for group in ["a", "b/c", "d"] {
+        for number in 0..50 {
+            place.put(
+                &format!("in/{group}/{number:04}.json.gz"),
+                gzip(&content.lines(800_000 + number * 1_000)),
+            );
+        }
+    }
+    // Goes into outputs of another compression than its own.
+    place.put("in/d/plain.json", content.lines(3 << 20));
+    place.job(&json!({
+        "output": {"targetObjectSize": "12Mi"},
+        "batch": {"size": "1Mi"},
+        "upload": {"partSize": "5Mi"},
+        "parallelism": 2,
+        "backoffLimit": 100,
+    }));
+    Torture::new(place, "gzip").kill(KILLS);
+}
+
+/// A job that is run again and again, each time from the same state, until it was killed often enough.
+struct Torture {
+    place: Workplace,
+    name: &'static str,
+    seed: u64,
+    random: fastrand::Rng,
+    /// The state file before the first run: the UID, which output bytes depend on, is always the same.
+    fresh: Value,
+    outputs: BTreeMap<String, Vec<u8>>,
+    manifest: Value,
+    sources: BTreeMap<String, Vec<u8>>,
+}
+
+impl Torture {
+    /// Takes an undisturbed run for reference.
+    fn new(place: Workplace, name: &'static str) -> Self {
+        let seed = std::env::var("KILLS_SEED").map_or(1, |seed| seed.parse().unwrap());
+        let sources = place.objects("in/");
+        place.run().ends_with(0);
+        let mut fresh = place.state();
+        fresh["status"] = json!({"observedGeneration": -1});
+        let mut torture = Self {
+            outputs: place.outputs(),
+            manifest: manifest(&place),
+            place,
+            name,
+            seed,
+            random: fastrand::Rng::with_seed(seed),
+            fresh,
+            sources,
+        };
+        assert!(
+            torture
+                .outputs
+                .values()
+                .filter(|output| output.len() > 10 << 20)
+                .count()
+                > 2,
+            "too few outputs of several parts to prove anything"
+        );
+        torture.check();
+        torture.begin_anew();
+        torture
+    }
+
+    fn begin_anew(&mut self) {
+        fs::remove_dir_all(self.place.object("out")).unwrap();
+        fs::write(self.place.state_path(), self.fresh.to_string()).unwrap();
+    }
+
+    fn kill(mut self, kills: u32) {
+        let (mut done, mut jobs) = (0, 0);
+        while done < kills {
+            done += self.one_job(kills - done);
+            self.check();
+            self.begin_anew();
+            jobs += 1;
+        }
+        println!("{}: {done} kills in {jobs} jobs, seed {}", self.name, self.seed);
+    }
+
+    /// Runs the job to its end; returns how often it was killed on the way.
+    fn one_job(&mut self, most: u32) -> u32 {
+        let (mut kills, mut lost) = (0, 0);
+        let mut run = self.place.start();
+        while kills < most {
+            if self.random.u8(..4) == 0 {
+                self.wait_for_progress(&mut run);
+            }
+            std::thread::sleep(Duration::from_millis(self.random.u64(..120)));
+            if run.try_wait().unwrap().is_some() {
+                break;
+            }
+            let workers = children(run.id());
+            if self.random.u8(..4) == 0 {
+                run.kill().unwrap();
+                finish(run);
+                lost += workers.len();
+                wait_for("the workers of a killed run to end", || {
+                    workers.iter().all(|worker| !is_worker(*worker)).then_some(())
+                });
+                self.at_most_one_batch_is_redone_for_each_of(lost);
+                run = self.place.start();
+            } else if !workers.is_empty() {
+                lost += 1;
+                program::signal(workers[self.random.usize(..workers.len())], "-KILL");
+            } else {
+                continue;
+            }
+            kills += 1;
+        }
+        let said = finish(run);
+        assert_eq!(said.code, Some(0), "{}, seed {}: {said:#?}", self.name, self.seed);
+        kills
+    }
+
+    fn wait_for_progress(&self, run: &mut Child) {
+        let sequences = || -> Option<Vec<Value>> {
+            let state = self.place.read_state()?;
+            let shards = state["status"]["shards"].as_array()?;
+            Some(
+                shards
+                    .iter()
+                    .map(|shard| shard["checkpoint"]["sequence"].clone())
+                    .collect(),
+            )
+        };
+        let before = sequences();
+        wait_for("a checkpoint", || {
+            (sequences() != before || run.try_wait().unwrap().is_some()).then_some(())
+        });
+    }
+
+    /// A batch leaves a body in the ledger, under the sequence that it ends with and the name of the worker
+    /// that did it. So bodies beyond the first of their sequence are batches that were done again; the
+    /// batch in which a worker was killed may have left one or not.
+    fn at_most_one_batch_is_redone_for_each_of(&self, lost: usize) {
+        let ledger = self.place.keys(STATE_PREFIX);
+        let bodies = ledger.iter().filter(|key| key.contains("/bodies/"));
+        // `…/shard-000/bodies/<sequence>-<epoch>-<holder>.json`
+        let sequences: Vec<&str> = bodies
+            .map(|key| &key[..key.rfind("/bodies/").unwrap() + "/bodies/".len() + 12])
+            .collect();
+        let distinct = sequences.iter().collect::<BTreeSet<_>>().len();
+        let redone = sequences.len() - distinct;
+        assert!(
+            redone <= lost,
+            "{}, seed {}: {redone} batches were done again after {lost} workers were lost",
+            self.name,
+            self.seed
+        );
+    }
+
+    fn check(&self) {
+        let (place, seed) = (&self.place, self.seed);
+        let name = self.name;
+        let outputs = place.outputs();
+        assert_eq!(
+            outputs.keys().collect::<Vec<_>>(),
+            self.outputs.keys().collect::<Vec<_>>(),
+            "{name}, seed {seed}: other outputs"
+        );
+        for (key, bytes) in &outputs {
+            assert!(
+                *bytes == self.outputs[key],
+                "{name}, seed {seed}: {key} has other bytes"
+            );
+        }
+        assert_eq!(manifest(place), self.manifest, "{name}, seed {seed}");
+        assert!(
+            place.objects("in/") == self.sources,
+            "{name}, seed {seed}: sources were touched"
+        );
+        self.no_acknowledged_batch_was_redone();
+
+        assert_eq!(
+            place.keys(STATE_PREFIX),
+            [""; 0],
+            "{name}, seed {seed}: left in the ledger"
+        );
+        let uid = self.fresh["metadata"]["uid"].as_str().unwrap();
+        let beside: BTreeSet<String> = place.keys("out/_compaction/").into_iter().collect();
+        let expected = ["manifest.json", "_SUCCESS", "consumed.jsonl"];
+        assert_eq!(
+            beside,
+            expected
+                .map(|file| format!("out/_compaction/{uid}/{file}"))
+                .into()
+        );
+        assert_eq!(open_uploads(place), [""; 0], "{name}, seed {seed}: left open");
+    }
+
+    /// Every checkpoint raises the sequence by one, and every batch is one checkpoint; beside them there
+    /// are the plan, the publication and two steps of disposing, all of shard 0. More than that would be
+    /// batches done again after they had been acknowledged.
+    fn no_acknowledged_batch_was_redone(&self) {
+        let status = self.place.status();
+        for (index, shard) in status["shards"].as_array().unwrap().iter().enumerate() {
+            let number = |field: &str| shard["checkpoint"][field].as_i64().unwrap();
+            let duties = if index == 0 { 4 } else { 0 };
+            assert_eq!(
+                number("sequence"),
+                number("batch") + duties,
+                "{}, seed {}: {shard:#}",
+                self.name,
+                self.seed
+            );
+            assert!(
+                number("batch") > 20,
+                "{}: too few batches to prove anything",
+                self.name
+            );
+        }
+    }
+}
+
+/// The manifest, but for what the store gives each object anew.
+fn manifest(place: &Workplace) -> Value {
+    let mut manifest = place.manifest();
+    for output in manifest["outputs"].as_array_mut().unwrap() {
+        output.as_object_mut().unwrap().remove("etag").unwrap();
+    }
+    manifest
+}
+
+/// Keys of uploads that are neither completed nor aborted, as the store tells.
+fn open_uploads(place: &Workplace) -> Vec<String> {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let server = server::start(place.store()).await.unwrap();
+        let endpoint = Endpoint {
+            url: server.endpoint(),
+            access_key: server.keys().access_key,
+            secret_key: server.keys().secret_key,
+        };
+        let listed = endpoint
+            .client()
+            .list_multipart_uploads()
+            .bucket(BUCKET)
+            .send()
+            .await
+            .unwrap();
+        server.stop().await;
+        let uploads = listed.uploads().iter();
+        uploads.map(|upload| upload.key().unwrap().to_owned()).collect()
+    })
+}
