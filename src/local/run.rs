@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::json;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -95,11 +96,19 @@ impl Run {
             fresh.metadata.generation = Some(generation);
             fresh.metadata.resource_version =
                 old.as_ref().and_then(|old| old.metadata.resource_version.clone());
-            fresh.status = Some(
-                old.as_ref()
-                    .and_then(|old| old.status.clone())
-                    .unwrap_or_default(),
-            );
+            let mut status = old
+                .as_ref()
+                .and_then(|old| old.status.clone())
+                .unwrap_or_default();
+            // The workers of the run before are gone, and nobody is at fault: there is nothing to wait for.
+            for shard in status
+                .shards
+                .iter_mut()
+                .filter(|shard| shard.epoch > 0 && !ended_before)
+            {
+                shard.retry_time.get_or_insert(Time(jiff::Timestamp::now()));
+            }
+            fresh.status = Some(status);
             *value = json!(fresh);
             Ok::<(), state::Error>(())
         })?;

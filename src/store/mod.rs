@@ -21,7 +21,7 @@ use crate::disposition::Disposition;
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// One bucket. Implementations: `s3` (the real one) and `memory` (for the simulation).
+/// One bucket. [`S3`] is the real one; the simulation has one in memory.
 #[async_trait]
 pub trait Store: Send + Sync {
     /// One page (at most 1,000 objects) of the keys that begin with `prefix` and are greater than
@@ -128,6 +128,7 @@ pub struct Put<'a> {
 
 /// Attributes that the user wants on outputs (`spec.output.objectMetadata`).
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Attributes {
     pub server_side_encryption: Option<String>,
     pub kms_key_id: Option<String>,
