@@ -135,14 +135,14 @@ fn keys_of_every_kind_go_through() {
 }
 
 /// A job that is planned; then something happens to `in/a.log`; then it runs with this spec.
-fn planned_then(happens: fn(&Workplace), spec: Value) -> Workplace {
+fn planned_then(happens: fn(&Workplace), spec: &Value) -> Workplace {
     let place = small();
     let mut plan_only = spec.clone();
     plan_only["mode"] = json!("PlanOnly");
     place.job(&plan_only);
     place.run().ends_with(0).names(&["Planned"]);
     happens(&place);
-    place.job(&spec);
+    place.job(spec);
     place
 }
 
@@ -160,7 +160,7 @@ fn a_source_that_changed_after_planning_stops_the_job() {
         json!({}),
         json!({"source": {"onMissingSource": "Skip", "onBadSource": "Skip"}}),
     ] {
-        let place = planned_then(change, spec);
+        let place = planned_then(change, &spec);
         place.run().ends_with(1).names(&[
             "source in/a.log has changed since the plan was made",
             "create a new job",
@@ -171,7 +171,7 @@ fn a_source_that_changed_after_planning_stops_the_job() {
 
 #[test]
 fn a_source_that_vanished_after_planning_stops_the_job() {
-    let place = planned_then(vanish, json!({}));
+    let place = planned_then(vanish, &json!({}));
     place.run().ends_with(1).names(&[
         "source in/a.log is gone since the plan was made",
         "set onMissingSource: Skip, or create a new job",
@@ -181,7 +181,7 @@ fn a_source_that_vanished_after_planning_stops_the_job() {
 
 #[test]
 fn a_source_that_vanished_after_planning_is_left_out_if_that_is_wished() {
-    let place = planned_then(vanish, json!({"source": {"onMissingSource": "Skip"}}));
+    let place = planned_then(vanish, &json!({"source": {"onMissingSource": "Skip"}}));
     place.run().ends_with(0);
     assert_eq!(place.status()["progress"]["skippedSources"], 1);
     let skipped = json!([{"key": "in/a.log", "reason": "missing"}]);
