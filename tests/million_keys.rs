@@ -301,7 +301,7 @@ impl Store for Fake {
         Ok(Deleted::Missing)
     }
 
-    async fn probe(&self, _: &str) -> Result<Capabilities> {
+    async fn probe(&self, _: &[String; 2]) -> Result<Capabilities> {
         Ok(Capabilities::default())
     }
 

@@ -11,7 +11,10 @@ async fn a_probe_finds_what_the_server_honours_and_leaves_nothing(world: &World)
     world.put("state/kept", b"x").await;
     // Whatever the store makes use of itself.
     for store in [Arc::clone(&world.store), world.capable()] {
-        let found = store.probe("state/job/probe/").await.unwrap();
+        let found = store
+            .probe(&["state/job/probe/a", "state/job/probe/b"].map(ToOwned::to_owned))
+            .await
+            .unwrap();
         assert_eq!(found, world.traits.capabilities);
     }
     assert_eq!(world.keys("").await, ["state/kept"]);

@@ -100,6 +100,7 @@ impl ScriptedApi {
 }
 
 impl State {
+    #[allow(clippy::unnecessary_wraps)] // The answer of a trait that may fail.
     fn answer(&self) -> Result<CompactionJob, ApiError> {
         Ok(serde_json::from_value(self.job.clone()).unwrap())
     }

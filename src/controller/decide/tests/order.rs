@@ -77,7 +77,9 @@ fn a_running_worker_is_left_alone_and_the_next_look_is_when_it_is_late() {
 fn a_stuck_worker_is_fenced_and_stopped_and_its_successor_starts_after_the_backoff() {
     let mut world = World::running(&[2]);
     let limit = Duration::from_secs(900 + 30 + 1);
-    world.unchanged.insert(0, limit.saturating_sub(Duration::from_secs(1)));
+    world
+        .unchanged
+        .insert(0, limit.saturating_sub(Duration::from_secs(1)));
     assert_eq!(world.decide().stop, [], "a second before the limit");
     world.unchanged.insert(0, limit);
     let decision = world.step();
@@ -101,7 +103,9 @@ fn the_limit_of_a_stuck_worker_grows_with_the_interval_of_pointers() {
     let mut world = World::running(&[9; 64]);
     let wait = Duration::from_secs(900 + 30 + 16);
     world.unchanged = (0..64).map(|shard| (shard, wait)).collect();
-    world.unchanged.insert(7, wait.saturating_sub(Duration::from_secs(1)));
+    world
+        .unchanged
+        .insert(7, wait.saturating_sub(Duration::from_secs(1)));
     let decision = world.step();
     assert_eq!(decision.stop.len(), 63);
     assert!(!decision.stop.contains(&(7, 1)));
