@@ -256,14 +256,19 @@ impl Store for MemoryStore {
         self.request("CreateMultipartUpload", key, |state| {
             state.counter += 1;
             let id = format!("upload-{}", state.counter);
-            state.uploads.insert(
-                id.clone(),
-                Upload {
-                    key: key.to_owned(),
-                    token,
-                    parts: BTreeMap::new(),
-                },
-            );
+            // A client repeats a request whose answer was lost: the first upload stays open, without parts.
+            let repeated = state.counter.is_multiple_of(8);
+            for id in [Some(id.clone()), repeated.then(|| format!("{id}-lost"))] {
+                let Some(id) = id else { continue };
+                state.uploads.insert(
+                    id,
+                    Upload {
+                        key: key.to_owned(),
+                        token: token.clone(),
+                        parts: BTreeMap::new(),
+                    },
+                );
+            }
             Ok(id)
         })
         .await
