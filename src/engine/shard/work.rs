@@ -348,6 +348,8 @@ impl<'a> Work<'a> {
                 }
                 Step::SourceEnd { cut } => {
                     self.draining = false;
+                    // Bytes may have come since the last cut in the same chunk; they wait in a frame.
+                    self.at_cut = cut;
                     self.room = None;
                     if cut {
                         self.count(records);
