@@ -20,7 +20,7 @@ proptest! {
     fn what_is_encoded_is_decoded(entries in proptest::collection::vec(entry(), 0..20)) {
         let segment = Segment { entries };
         let lines = segment.encode().unwrap();
-        prop_assert_eq!(lines.iter().filter(|byte| **byte == b'\n').count(), segment.entries.len());
+        prop_assert_eq!(memchr::memchr_iter(b'\n', &lines).count(), segment.entries.len());
         prop_assert_eq!(Segment::decode(&lines).unwrap(), segment);
     }
 

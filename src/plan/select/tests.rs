@@ -5,7 +5,7 @@ use crate::api::{CUT_BYTES, MAX_RECORD_BYTES};
 
 const NOW: i64 = 1_000_000;
 
-fn selector(source: Value, group_by: GroupBy) -> Result<Selector, InvalidGlob> {
+fn selector(source: &Value, group_by: GroupBy) -> Result<Selector, InvalidGlob> {
     let mut spec = json!({"prefix": "in/"});
     spec.as_object_mut()
         .unwrap()
@@ -33,11 +33,11 @@ fn object(key: &str) -> Object {
     }
 }
 
-fn judge(source: Value, object: &Object) -> Verdict {
+fn judge(source: &Value, object: &Object) -> Verdict {
     selector(source, GroupBy::Directory).unwrap().judge(object, false)
 }
 
-fn taken(source: Value, key: &str) -> bool {
+fn taken(source: &Value, key: &str) -> bool {
     matches!(judge(source, &object(key)), Verdict::Take { .. })
 }
 
@@ -60,10 +60,10 @@ fn globs_are_over_the_key_after_the_prefix() {
     for (glob, matching, others) in cases {
         let include = json!({"include": [glob]});
         for name in matching {
-            assert!(taken(include.clone(), &format!("in/{name}")), "{glob} {name}");
+            assert!(taken(&include, &format!("in/{name}")), "{glob} {name}");
         }
         for name in others {
-            let verdict = judge(include.clone(), &object(&format!("in/{name}")));
+            let verdict = judge(&include, &object(&format!("in/{name}")));
             assert_eq!(verdict, Verdict::Leave(LeftOut::NotIncluded), "{glob} {name}");
         }
     }
@@ -71,20 +71,17 @@ fn globs_are_over_the_key_after_the_prefix() {
 
 #[test]
 fn without_include_every_object_is_taken_and_any_of_several_globs_suffices() {
-    assert!(taken(json!({}), "in/d/anything"));
+    assert!(taken(&json!({}), "in/d/anything"));
     let two = json!({"include": ["*.a", "*.b"]});
-    assert!(taken(two.clone(), "in/1.a") && taken(two.clone(), "in/1.b") && !taken(two, "in/1.c"));
+    assert!(taken(&two, "in/1.a") && taken(&two, "in/1.b") && !taken(&two, "in/1.c"));
 }
 
 #[test]
 fn exclude_wins_over_include() {
     let source = json!({"include": ["**/*.gz"], "exclude": ["tmp/**", "**/*.part.gz"]});
-    assert!(taken(source.clone(), "in/d/a.gz"));
+    assert!(taken(&source, "in/d/a.gz"));
     for key in ["in/tmp/a.gz", "in/d/a.part.gz"] {
-        assert_eq!(
-            judge(source.clone(), &object(key)),
-            Verdict::Leave(LeftOut::Excluded)
-        );
+        assert_eq!(judge(&source, &object(key)), Verdict::Leave(LeftOut::Excluded));
     }
 }
 
@@ -92,7 +89,7 @@ fn exclude_wins_over_include() {
 fn a_glob_that_is_none_is_refused_with_its_field() {
     for (field, glob) in [("include", "a["), ("exclude", "{a")] {
         let source = json!({field: ["fine", glob]});
-        let error = selector(source, GroupBy::All).err().unwrap();
+        let error = selector(&source, GroupBy::All).err().unwrap();
         assert_eq!((error.field, error.glob.as_str()), (field, glob));
         let text = error.to_string();
         assert!(
@@ -109,15 +106,9 @@ fn an_object_of_exactly_the_minimal_age_is_old_enough() {
         modified,
         ..object("in/a")
     };
-    assert!(matches!(
-        judge(source.clone(), &aged(NOW - 60)),
-        Verdict::Take { .. }
-    ));
+    assert!(matches!(judge(&source, &aged(NOW - 60)), Verdict::Take { .. }));
     for modified in [NOW - 59, NOW, NOW + 1000] {
-        assert_eq!(
-            judge(source.clone(), &aged(modified)),
-            Verdict::Leave(LeftOut::TooYoung)
-        );
+        assert_eq!(judge(&source, &aged(modified)), Verdict::Leave(LeftOut::TooYoung));
     }
 }
 
@@ -129,19 +120,16 @@ fn an_object_of_exactly_the_maximal_size_is_taken_and_so_is_an_empty_one() {
         ..object("in/a")
     };
     for size in [0, 1000] {
-        assert!(matches!(
-            judge(source.clone(), &sized(size)),
-            Verdict::Take { .. }
-        ));
+        assert!(matches!(judge(&source, &sized(size)), Verdict::Take { .. }));
     }
-    assert_eq!(judge(source, &sized(1001)), Verdict::Leave(LeftOut::TooLarge));
+    assert_eq!(judge(&source, &sized(1001)), Verdict::Leave(LeftOut::TooLarge));
 }
 
 #[test]
 fn folder_markers_are_left_out() {
     for key in ["in/", "in/d/", "in/d/e/"] {
         assert_eq!(
-            judge(json!({}), &object(key)),
+            judge(&json!({}), &object(key)),
             Verdict::Leave(LeftOut::FolderMarker)
         );
     }
@@ -156,7 +144,7 @@ fn what_is_this_projects_own_is_never_a_source() {
         "in/_compaction",
         "elsewhere/a",
     ] {
-        let verdict = judge(json!({"include": ["**"]}), &object(key));
+        let verdict = judge(&json!({"include": ["**"]}), &object(key));
         assert_eq!(verdict, Verdict::Leave(LeftOut::Own), "{key}");
     }
     for key in [
@@ -165,13 +153,13 @@ fn what_is_this_projects_own_is_never_a_source() {
         "in/_compaction.log",
         "in/my_compaction/a",
     ] {
-        assert!(taken(json!({}), key), "{key}");
+        assert!(taken(&json!({}), key), "{key}");
     }
 }
 
 #[test]
 fn what_was_consumed_is_left_out_even_if_it_could_no_longer_be_taken() {
-    let selector = selector(json!({}), GroupBy::All).unwrap();
+    let selector = selector(&json!({}), GroupBy::All).unwrap();
     let archived = Object {
         readable: false,
         ..object("in/a")
@@ -204,12 +192,12 @@ fn an_archived_object_fails_the_job_or_is_left_out_as_it_says() {
         readable: false,
         ..object(key)
     };
-    assert_eq!(judge(json!({}), &archived("in/a")), Verdict::Fail);
+    assert_eq!(judge(&json!({}), &archived("in/a")), Verdict::Fail);
     let skip = json!({"onBadSource": "Skip"});
-    assert_eq!(judge(skip, &archived("in/a")), Verdict::Leave(LeftOut::Archived));
+    assert_eq!(judge(&skip, &archived("in/a")), Verdict::Leave(LeftOut::Archived));
     let exclude = json!({"exclude": ["a"]});
     assert_eq!(
-        judge(exclude, &archived("in/a")),
+        judge(&exclude, &archived("in/a")),
         Verdict::Leave(LeftOut::Excluded)
     );
 }
@@ -218,8 +206,8 @@ fn an_archived_object_fails_the_job_or_is_left_out_as_it_says() {
 fn a_group_is_a_directory_or_all() {
     for (key, directory) in [("in/a", ""), ("in/d/a", "d/"), ("in/d/e//a", "d/e//")] {
         let directory = directory.to_owned();
-        assert_eq!(judge(json!({}), &object(key)), Verdict::Take { directory });
-        let all = selector(json!({}), GroupBy::All).unwrap();
+        assert_eq!(judge(&json!({}), &object(key)), Verdict::Take { directory });
+        let all = selector(&json!({}), GroupBy::All).unwrap();
         let directory = String::new();
         assert_eq!(all.judge(&object(key), false), Verdict::Take { directory });
     }

@@ -100,9 +100,8 @@ impl ScriptedApi {
 }
 
 impl State {
-    #[allow(clippy::unnecessary_wraps)] // The answer of a trait that may fail.
-    fn answer(&self) -> Result<CompactionJob, ApiError> {
-        Ok(serde_json::from_value(self.job.clone()).unwrap())
+    fn answer(&self) -> CompactionJob {
+        serde_json::from_value(self.job.clone()).unwrap()
     }
 
     fn unanswered(until: Option<Instant>) -> Result<(), ApiError> {
@@ -122,7 +121,7 @@ impl JobApi for ScriptedApi {
             if state.gone {
                 return Err(ApiError::NotFound);
             }
-            state.answer()
+            Ok(state.answer())
         })
     }
 
@@ -145,7 +144,7 @@ impl JobApi for ScriptedApi {
             match (fate, outcome) {
                 (Fate::AnswerLost, _) => lost(),
                 (_, Err(error)) => Err(ApiError::Refused(error.to_string())),
-                (_, Ok(())) => state.answer(),
+                (_, Ok(())) => Ok(state.answer()),
             }
         })
     }
