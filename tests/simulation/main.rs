@@ -79,6 +79,13 @@ fn published(store: &MemoryStore) -> BTreeMap<String, Vec<String>> {
     records
 }
 
+/// Where nobody but the faults is to blame, nothing ends a job.
+fn assert_succeeded(api: &MemoryApi) {
+    let status = api.job().status.unwrap_or_default();
+    let stalled = condition(&status.conditions, conditions::STALLED).filter(|c| c.status == "True");
+    assert_eq!(stalled.map(|condition| &condition.message), None);
+}
+
 fn assert_nothing_left_over(store: &MemoryStore) {
     assert_eq!(store.open_uploads(), Vec::<String>::new(), "open uploads");
     for key in store.objects().keys() {
@@ -135,6 +142,7 @@ async fn one_job(seed: u64) {
     let api = MemoryApi::new(seed, &scenario.job);
     let mut world = World::new(store.clone(), api, seed, scenario.faults);
     world.run(false).await;
+    assert_succeeded(&world.api);
     assert_eq!(published(&store), expected.records);
     world.let_late_workers_end().await;
     assert_eq!(published(&store), expected.records, "after late workers");
@@ -172,6 +180,7 @@ async fn jobs_in_a_row(seed: u64) {
         store.stir();
         let mut world = World::new(store.clone(), api, seed + round, scenario.faults);
         world.run(false).await;
+        assert_succeeded(&world.api);
         worlds.push(world);
         // What was taken is not a candidate any more; what is new is.
         scenario.sources.retain(|key, _| !now.taken.contains(key));
@@ -222,6 +231,7 @@ async fn created_anew(seed: u64) {
         world.faults = scenario.faults / 2;
     }
     world.run(false).await;
+    assert_succeeded(&api);
     world.let_late_workers_end().await;
     assert_eq!(published(&store), expected.records);
     assert_verified(seed, &store, &scenario.job).await;
@@ -303,6 +313,8 @@ async fn two_at_once(seed: u64) {
     let (mut first, mut second) = (world("a", 1), world("b", 1 + (seed % 2) as i64));
     (first.rival, second.rival) = (Some(second.api.clone()), Some(first.api.clone()));
     tokio::join!(first.run(false), second.run(false));
+    assert_succeeded(&first.api);
+    assert_succeeded(&second.api);
     first.let_late_workers_end().await;
     second.let_late_workers_end().await;
     assert_eq!(published(&store), expected.records);

@@ -59,7 +59,7 @@ pub fn job(rng: &mut fastrand::Rng, uid: &str) -> CompactionJob {
             "statePrefix": STATE,
             "batch": {
                 "size": rng.u64(20..600),
-                "uploadDeadlineSeconds": rng.i64(2..8),
+                "uploadDeadlineSeconds": rng.i64(15..60),
                 "maxAttempts": 100,
                 "backoffPeriodSeconds": 1,
                 "maxBackoffPeriodSeconds": 4,
