@@ -226,7 +226,7 @@ pub(crate) async fn verify(arguments: cli::JobArguments) -> Answer {
     let report = report?;
     match arguments.output {
         Format::Json => println!("{}", serde_json::to_string_pretty(&report)?),
-        Format::Text => println!("{report}"),
+        Format::Text => print!("{report}"),
     }
     Ok(if report.is_good() {
         ExitCode::SUCCESS

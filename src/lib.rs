@@ -1,7 +1,7 @@
 //! Compacts objects in S3-compatible storage.
 //!
 //! Who imports whom: `api` ← `plan`, `format` ← `engine` → `store`; `worker` and `local` use `engine`;
-//! `controller` uses `api` and never `store` or `engine`.
+//! `controller` uses `api` and never `store` or `engine`; `verify` uses `api` and `store` only.
 
 pub mod api;
 pub mod controller;

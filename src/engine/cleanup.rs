@@ -2,11 +2,10 @@
 //!
 //! Touches only this job's own directory and the uploads that are recorded there. Safe to repeat.
 
-use std::collections::BTreeSet;
-
 use futures::{StreamExt, TryStreamExt, stream};
 
 use super::{Context, Error};
+use crate::disposition::Disposition;
 use crate::store::Object;
 
 const CONCURRENCY: usize = 16;
@@ -51,15 +50,10 @@ async fn end_uploads(context: &Context, directory: &str) -> Result<(), Error> {
     loop {
         let page = context.store.list(directory, after.as_deref()).await?;
         after = page.objects.last().map(|object| object.key.clone());
-        let opened: BTreeSet<&str> = page
-            .objects
-            .iter()
-            .filter_map(|o| o.key.strip_suffix(".opened.json"))
-            .collect();
         let ends: Vec<_> = page
             .objects
             .iter()
-            .map(|record| end_upload(context, record, &opened))
+            .map(|record| end_upload(context, record))
             .collect();
         stream::iter(ends)
             .buffer_unordered(CONCURRENCY)
@@ -71,17 +65,18 @@ async fn end_uploads(context: &Context, directory: &str) -> Result<(), Error> {
     }
 }
 
-/// Ends the upload of one record. An intention whose id was recorded too is left to that record.
-async fn end_upload(context: &Context, record: &Object, opened: &BTreeSet<&str>) -> Result<(), Error> {
-    let intended = record.key.strip_suffix(".intended.json");
-    if intended.is_some_and(|name| opened.contains(name)) {
-        return Ok(());
-    }
+/// Ends the uploads of one record: the one whose id it has, or, for an intention, all that are found open.
+/// The request that opens an upload is repeated when its answer is lost, so there may be one whose id nobody
+/// has learned; the key is this job's alone, so what is open is ours.
+async fn end_upload(context: &Context, record: &Object) -> Result<(), Error> {
     let record = context.ledger.upload_record(&record.key).await?;
     let ids = match record.id {
         Some(id) => vec![id],
-        // Whether it was ever opened nobody knows; the name is this plan's alone, so what is open is ours.
-        None => context.store.list_uploads(&record.key).await?,
+        None => match context.store.list_uploads(&record.key).await {
+            // A store that does not list uploads: what nobody has an id of cannot be found there.
+            Err(error) if error.disposition() == Disposition::GiveUp => Vec::new(),
+            found => found?,
+        },
     };
     for id in ids {
         context.store.abort(&record.key, &id).await?;

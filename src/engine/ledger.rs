@@ -224,9 +224,20 @@ impl Ledger {
         self.path("uploads/")
     }
 
+    /// Of this writer alone.
+    pub(crate) fn probe_keys(&self) -> [String; 2] {
+        let Writer { epoch, holder, .. } = &self.writer;
+        ["object", "assembled"].map(|kind| self.path(&format!("probe/{epoch}-{holder}-{kind}")))
+    }
+
     /// Records that an upload of `key` is about to be opened, and, once it is, its id. `label` is unique
-    /// among this writer's uploads.
-    pub(crate) async fn record_upload(&self, label: &str, key: &str, id: Option<&str>) -> Result<(), Error> {
+    /// among this writer's uploads. Returns the record's name.
+    pub(crate) async fn record_upload(
+        &self,
+        label: &str,
+        key: &str,
+        id: Option<&str>,
+    ) -> Result<String, Error> {
         let Writer { shard, epoch, holder } = &self.writer;
         let stage = if id.is_some() { "opened" } else { "intended" };
         let name = format!("uploads/{shard:03}-{epoch}-{holder}-{label}.{stage}.json");
@@ -234,7 +245,8 @@ impl Ledger {
             key: key.to_owned(),
             id: id.map(ToOwned::to_owned),
         };
-        self.put_json(&name, &record).await.map(drop)
+        self.put_json(&name, &record).await?;
+        Ok(name)
     }
 
     pub(crate) async fn upload_record(&self, key: &str) -> Result<UploadRecord, Error> {

@@ -130,6 +130,10 @@ impl Output {
         &self.token
     }
 
+    pub(crate) fn has_upload(&self) -> bool {
+        !matches!(self.upload, Upload::NotOpened)
+    }
+
     pub(crate) fn len(&self) -> u64 {
         self.sent + self.pending.len() as u64
     }

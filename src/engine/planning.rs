@@ -42,8 +42,7 @@ pub struct Planned {
 
 /// Makes the plan and stores it. Until the status names it, it is garbage.
 pub async fn make_plan(context: &Context, input: &PlanInput<'_>) -> Result<Planned, Error> {
-    let probe = format!("{}probe/", context.ledger.directory());
-    let capabilities = context.store.probe(&probe).await?;
+    let capabilities = probe(context).await?;
     let spec = &input.job.spec;
     let deletes = spec.source_disposition == SourceDisposition::Delete;
     if deletes && !capabilities.conditional_delete && !spec.allow_unconditional_delete {
@@ -87,6 +86,18 @@ pub async fn make_plan(context: &Context, input: &PlanInput<'_>) -> Result<Plann
     let plan = assemble(input, frozen, capabilities, outline, folded);
     let sha256 = context.ledger.put_plan(&plan).await?;
     Ok(planned(&plan, sha256, location))
+}
+
+/// What the store honours. Uploads are opened for that, so they are on record while they may be open.
+async fn probe(context: &Context) -> Result<Capabilities, Error> {
+    let keys = context.ledger.probe_keys();
+    let mut records = Vec::new();
+    for (label, key) in ["probe-object", "probe-assembled"].iter().zip(&keys) {
+        records.push(context.ledger.record_upload(label, key, None).await?);
+    }
+    let capabilities = context.store.probe(&keys).await?;
+    context.ledger.delete(&records).await?;
+    Ok(capabilities)
 }
 
 /// The plan as it would be made now. Writes nothing, neither to the store nor to the status.

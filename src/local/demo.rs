@@ -302,7 +302,7 @@ mod tests {
         object("out/_compaction/uid/manifest.json", 99);
         let usage = |folder: &str| usage(&dir.path().join(folder)).unwrap();
         let expected = [
-            "                                                  before                             after",
+            "                                              before                             after",
             "directory            objects        size     average   objects        size     average",
             "./                         1         5 B         5 B         0         0 B           -",
             "a/                         2    3.00 KiB    1.50 KiB         1    3.00 KiB    3.00 KiB",

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::json;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -14,7 +15,9 @@ use super::manifest;
 use super::process::{Ended, GRACE, Process, Recipe};
 use super::progress::Display;
 use super::state::{self, Driving, StateFile};
-use crate::api::{CompactionJob, CompactionJobStatus, InvalidSpec, Limits, Mode, condition, conditions};
+use crate::api::{
+    CompactionJob, CompactionJobStatus, InvalidSpec, Limits, Mode, Reason, condition, conditions,
+};
 use crate::controller::{Observed, WorkerState, WorkerView, decide};
 use crate::engine::{self, Window};
 use crate::store::{self, Store};
@@ -93,11 +96,19 @@ impl Run {
             fresh.metadata.generation = Some(generation);
             fresh.metadata.resource_version =
                 old.as_ref().and_then(|old| old.metadata.resource_version.clone());
-            fresh.status = Some(
-                old.as_ref()
-                    .and_then(|old| old.status.clone())
-                    .unwrap_or_default(),
-            );
+            let mut status = old
+                .as_ref()
+                .and_then(|old| old.status.clone())
+                .unwrap_or_default();
+            // The workers of the run before are gone, and nobody is at fault: there is nothing to wait for.
+            for shard in status
+                .shards
+                .iter_mut()
+                .filter(|shard| shard.epoch > 0 && !ended_before)
+            {
+                shard.retry_time.get_or_insert(Time(jiff::Timestamp::now()));
+            }
+            fresh.status = Some(status);
             *value = json!(fresh);
             Ok::<(), state::Error>(())
         })?;
@@ -154,9 +165,13 @@ fn check_window(job: &CompactionJob, bytes: u64) -> Result<(), Error> {
     window.shares(part).map(drop).map_err(Error::Window)
 }
 
-/// What has become of a job on which nothing is left to do now.
+/// What has become of a job on which nothing is left to do now. The controller says so: what a worker has
+/// just written is not told to people yet.
 fn end(job: &CompactionJob) -> Option<Outcome> {
     let status = job.status.as_ref()?;
+    if job.metadata.generation != Some(status.observed_generation) {
+        return None;
+    }
     let is =
         |type_: &str, value: &str| condition(&status.conditions, type_).is_some_and(|c| c.status == value);
     if job.spec.retry_token != status.retry_token && is(conditions::STALLED, "True") {
@@ -174,7 +189,9 @@ fn end(job: &CompactionJob) -> Option<Outcome> {
         status.dispose.is_none() && job.dispose_time().is_some_and(|due| due > jiff::Timestamp::now());
     let published =
         is(conditions::SUCCEEDED, "True") && (status.completion_time.is_some() || waits_for_grace);
-    let planned = job.spec.mode == Mode::PlanOnly && status.plan.is_some();
+    let ready = condition(&status.conditions, conditions::READY);
+    let planned = job.spec.mode == Mode::PlanOnly
+        && ready.is_some_and(|ready| ready.reason == Reason::Planned.as_str());
     let suspended = job.spec.suspend && is(conditions::SUSPENDED, "True");
     ((published && !disposing) || planned || suspended).then_some(Outcome::Succeeded)
 }

@@ -11,6 +11,9 @@ use super::{Entry, LeftOut, LeftOutCount, Segment, SegmentRef, ShardPlan, Source
 
 /// A segment ends after so many sources.
 pub const SEGMENT_SOURCES: usize = 512;
+/// After so many segments, the next ones take twice the bytes: the list of them stays short however large
+/// the sources are, and each is but a small part of all that came before it.
+const SEGMENTS_OF_A_SIZE: usize = 4096;
 const EXAMPLES: usize = 3;
 /// What a source costs beside its bytes when shards are balanced: a request's latency, as bytes.
 const SOURCE_COST: u64 = 64 << 10;
@@ -19,7 +22,7 @@ const SOURCE_COST: u64 = 64 << 10;
 #[derive(Debug, Clone, Copy)]
 pub struct Shape {
     pub min_sources_per_group: u64,
-    /// A segment ends after so many bytes, too.
+    /// A segment ends after so many bytes, too; later ones of a long listing after more.
     pub segment_bytes: u64,
     pub target_bytes: u64,
     pub parallelism: usize,
@@ -115,12 +118,13 @@ impl Builder {
             self.open.push(Group::new(self.next_group, directory, extension));
             self.next_group += 1;
         }
+        let segment_bytes = self.segment_bytes();
         let Some(group) = self.open.last_mut() else {
             return self.next_group;
         };
         let ordinal = group.ordinal;
         group.add(source);
-        if group.sources >= self.shape.min_sources_per_group && group.draft.is_full(&self.shape) {
+        if group.sources >= self.shape.min_sources_per_group && group.draft.is_full(segment_bytes) {
             let draft = std::mem::take(&mut group.draft);
             group.handed_out = true;
             self.hand_out(draft, full);
@@ -163,10 +167,16 @@ impl Builder {
             return;
         }
         self.shared.absorb(rest);
-        if self.shared.is_full(&self.shape) {
+        if self.shared.is_full(self.segment_bytes()) {
             let draft = std::mem::take(&mut self.shared);
             self.hand_out(draft, full);
         }
+    }
+
+    /// What fills the next segment. Bytes.
+    fn segment_bytes(&self) -> u64 {
+        let doublings = (self.drafts.len() / SEGMENTS_OF_A_SIZE).min(32);
+        self.shape.segment_bytes.saturating_mul(1 << doublings)
     }
 
     fn hand_out(&mut self, draft: Draft, full: &mut Vec<Numbered>) {
@@ -235,8 +245,8 @@ impl Group {
 }
 
 impl Draft {
-    fn is_full(&self, shape: &Shape) -> bool {
-        self.sources >= SEGMENT_SOURCES as u64 || self.bytes >= shape.segment_bytes
+    fn is_full(&self, segment_bytes: u64) -> bool {
+        self.sources >= SEGMENT_SOURCES as u64 || self.bytes >= segment_bytes
     }
 
     fn absorb(&mut self, other: Self) {

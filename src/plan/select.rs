@@ -97,12 +97,14 @@ impl Selector {
             LeftOut::Own
         } else if name.ends_with('/') || name.is_empty() {
             LeftOut::FolderMarker
+        } else if consumed {
+            // Before everything that a job may set otherwise than the one before it: what is taken for
+            // consumed goes on to this job's list, and what is left out for another reason does not.
+            LeftOut::Consumed
         } else if self.include.as_ref().is_some_and(|globs| !globs.is_match(name)) {
             LeftOut::NotIncluded
         } else if self.exclude.is_match(name) {
             LeftOut::Excluded
-        } else if consumed {
-            LeftOut::Consumed
         } else if object.modified > self.newest {
             LeftOut::TooYoung
         } else if object.size > self.max_size {

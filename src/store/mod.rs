@@ -21,7 +21,7 @@ use crate::disposition::Disposition;
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// One bucket. Implementations: `s3` (the real one) and `memory` (for the simulation).
+/// One bucket. [`S3`] is the real one; the simulation has one in memory.
 #[async_trait]
 pub trait Store: Send + Sync {
     /// One page (at most 1,000 objects) of the keys that begin with `prefix` and are greater than
@@ -70,9 +70,9 @@ pub trait Store: Send + Sync {
     /// store whose [`Capabilities::conditional_delete`] is true.
     async fn delete_if_match(&self, key: &str, etag: &str) -> Result<Deleted>;
 
-    /// Tries out, with objects of a unique name under `prefix` that are removed again, what this
-    /// store honours.
-    async fn probe(&self, prefix: &str) -> Result<Capabilities>;
+    /// Tries out what this store honours, with objects and uploads of these two keys, which nothing else
+    /// uses. All are removed again, but by a process that ends on the way.
+    async fn probe(&self, keys: &[String; 2]) -> Result<Capabilities>;
 
     /// The same store, making use of what a probe has found it to honour.
     fn with_capabilities(&self, capabilities: Capabilities) -> Arc<dyn Store>;
@@ -128,6 +128,7 @@ pub struct Put<'a> {
 
 /// Attributes that the user wants on outputs (`spec.output.objectMetadata`).
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Attributes {
     pub server_side_encryption: Option<String>,
     pub kms_key_id: Option<String>,
@@ -141,7 +142,8 @@ pub struct Attributes {
 pub enum Completion {
     /// The object exists; its ETag.
     Done(String),
-    /// The object was not made, and the upload is still as it was.
+    /// This request changed nothing. With `PreconditionFailed` the key exists, maybe by an earlier
+    /// Complete of the same upload; otherwise the upload is still as it was.
     Refused(Error),
     /// Nobody knows: no answer, or an answer that fits both (`NoSuchUpload`).
     Unknown(Error),

@@ -167,8 +167,8 @@ impl Store for S3 {
         self.delete_version(key, etag).await
     }
 
-    async fn probe(&self, prefix: &str) -> Result<Capabilities> {
-        self.try_capabilities(prefix).await
+    async fn probe(&self, keys: &[String; 2]) -> Result<Capabilities> {
+        self.try_capabilities(keys).await
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use json_patch::{Patch, PatchOperation, jsonptr::PointerBuf};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
@@ -252,9 +253,7 @@ impl Fence for ShardFence {
     }
 
     async fn advance(&self, mut checkpoint: Checkpoint, total_batches: i64) -> Result<(), FenceError> {
-        checkpoint.time = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(
-            jiff::Timestamp::now(),
-        ));
+        checkpoint.time = Some(Time(jiff::Timestamp::now()));
         let total = replace(
             &format!("/status/shards/{}/totalBatches", self.identity.shard),
             json!(total_batches),
@@ -280,7 +279,8 @@ impl Fence for ShardFence {
         self.change(self.next(), more).await
     }
 
-    async fn set_publish(&self, publish: PublishStatus) -> Result<(), FenceError> {
+    async fn set_publish(&self, mut publish: PublishStatus) -> Result<(), FenceError> {
+        publish.time = Some(Time(jiff::Timestamp::now()));
         self.change(self.next(), vec![add("/status/publish", json!(publish))])
             .await
     }

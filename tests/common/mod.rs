@@ -11,9 +11,8 @@
 
 pub mod program;
 
-use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -61,13 +60,19 @@ impl Embedded {
         Self::over(tempfile::tempdir().unwrap()).await
     }
 
-    pub async fn over(folder: TempDir) -> Self {
-        let server = server::start(folder.path()).await.unwrap();
+    /// Serves a folder until the server is stopped.
+    pub async fn serve(folder: &Path) -> (Endpoint, Server) {
+        let server = server::start(folder).await.unwrap();
         let endpoint = Endpoint {
             url: server.endpoint(),
             access_key: server.keys().access_key,
             secret_key: server.keys().secret_key,
         };
+        (endpoint, server)
+    }
+
+    pub async fn over(folder: TempDir) -> Self {
+        let (endpoint, server) = Self::serve(folder.path()).await;
         Self {
             endpoint,
             folder,
@@ -145,13 +150,14 @@ impl Minio {
             },
             guard,
         };
-        minio.wait_until_ready(address);
+        minio.wait_until_ready();
         minio
     }
 
-    fn wait_until_ready(&mut self, address: SocketAddr) {
+    /// It listens, and says that it is ready, some time before it makes buckets.
+    fn wait_until_ready(&mut self) {
         let deadline = Instant::now() + Duration::from_mins(1);
-        while !answers(address, "/minio/health/ready") {
+        while !makes_buckets(&self.endpoint) {
             assert!(
                 self.guard.try_wait().unwrap().is_none(),
                 "MinIO ended while starting"
@@ -160,6 +166,21 @@ impl Minio {
             std::thread::sleep(Duration::from_millis(100));
         }
     }
+}
+
+/// In a thread of its own, since a runtime may not be started inside another one.
+fn makes_buckets(endpoint: &Endpoint) -> bool {
+    let endpoint = endpoint.clone();
+    let attempt = async move {
+        let client = endpoint.client();
+        let name = random();
+        let made = client.create_bucket().bucket(&name).send().await.is_ok();
+        made && client.delete_bucket().bucket(&name).send().await.is_ok()
+    };
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build();
+    std::thread::spawn(move || runtime().unwrap().block_on(attempt))
+        .join()
+        .unwrap()
 }
 
 impl Drop for Minio {
@@ -193,20 +214,6 @@ pub fn free_address() -> SocketAddr {
         .unwrap()
         .local_addr()
         .unwrap()
-}
-
-fn answers(address: SocketAddr, path: &str) -> bool {
-    let mut answer = [0; 12];
-    TcpStream::connect(address)
-        .and_then(|mut stream| {
-            stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-            write!(
-                stream,
-                "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
-            )?;
-            stream.read_exact(&mut answer)
-        })
-        .is_ok_and(|()| answer.ends_with(b"200"))
 }
 
 /// A name that nothing else has.

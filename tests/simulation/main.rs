@@ -312,6 +312,13 @@ async fn two_at_once(seed: u64) {
 /// Runs the seeds of one scenario: its share, one part in `parts`, of all.
 fn run_seeds(name: &str, parts: u64, scenario: impl Fn(u64) + Send + Sync) {
     if let Ok(seed) = std::env::var("SIM_SEED") {
+        let filter = tracing_subscriber::EnvFilter::from_env("SIM_LOG");
+        tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .without_time()
+            .with_test_writer()
+            .try_init()
+            .ok();
         return scenario(seed.parse().unwrap());
     }
     let seeds: u64 = std::env::var("SIM_SEEDS").map_or(24_000, |seeds| seeds.parse().unwrap()) / parts;

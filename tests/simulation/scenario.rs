@@ -27,7 +27,8 @@ pub fn tiny(spec: &CompactionJobSpec) -> Result<Limits, InvalidSpec> {
         part: bytes(&spec.upload.part_size),
         batch: bytes(&spec.batch.size),
         target: bytes(&spec.output.target_object_size),
-        max_source: bytes(&spec.source.max_object_size),
+        // In proportion: else the plan would raise the parts beyond every output, for their number.
+        max_source: bytes(&spec.source.max_object_size).min(9_000),
         cut: 48,
         max_record: 4096,
     })

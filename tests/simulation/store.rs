@@ -256,14 +256,19 @@ impl Store for MemoryStore {
         self.request("CreateMultipartUpload", key, |state| {
             state.counter += 1;
             let id = format!("upload-{}", state.counter);
-            state.uploads.insert(
-                id.clone(),
-                Upload {
-                    key: key.to_owned(),
-                    token,
-                    parts: BTreeMap::new(),
-                },
-            );
+            // A client repeats a request whose answer was lost: the first upload stays open, without parts.
+            let repeated = state.counter.is_multiple_of(8);
+            for id in [Some(id.clone()), repeated.then(|| format!("{id}-lost"))] {
+                let Some(id) = id else { continue };
+                state.uploads.insert(
+                    id,
+                    Upload {
+                        key: key.to_owned(),
+                        token: token.clone(),
+                        parts: BTreeMap::new(),
+                    },
+                );
+            }
             Ok(id)
         })
         .await
@@ -394,9 +399,9 @@ impl Store for MemoryStore {
         .await
     }
 
-    async fn probe(&self, prefix: &str) -> Result<Capabilities> {
+    async fn probe(&self, keys: &[String; 2]) -> Result<Capabilities> {
         let habits = self.habits;
-        self.request("probe", prefix, |_| {
+        self.request("probe", &keys[0], |_| {
             Ok(Capabilities {
                 create_only: habits.conditional,
                 if_match_read: true,

@@ -17,7 +17,7 @@ use crate::scenario::tiny;
 use crate::store::MemoryStore;
 
 /// A job must end within this, or something hangs.
-const PATIENCE: Duration = Duration::from_secs(4 * 3600);
+const PATIENCE: Duration = Duration::from_hours(4);
 
 pub struct World {
     pub store: MemoryStore,
@@ -128,9 +128,9 @@ impl World {
                 .filter(|w| w.shard == shard && w.epoch == epoch)
             {
                 if self.rng.bool() {
-                    worker.stop.cancel()
+                    worker.stop.cancel();
                 } else {
-                    worker.kill()
+                    worker.kill();
                 }
             }
         }

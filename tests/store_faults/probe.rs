@@ -6,6 +6,10 @@ use crate::change::NOTHING_WRONG;
 use crate::server::{Reply, Request, Server};
 use crate::upload::{A_PART, COMPLETED, NO_PARTS};
 
+fn keys() -> [String; 2] {
+    ["state/probe-object", "state/probe-assembled"].map(ToOwned::to_owned)
+}
+
 /// Says yes to everything.
 fn agreeable(request: &Request) -> Reply {
     match request.method.as_str() {
@@ -26,7 +30,7 @@ fn agreeable(request: &Request) -> Reply {
 #[tokio::test]
 async fn a_probe_of_a_store_that_ignores_every_condition_finds_nothing_and_cleans_up() {
     let server = Server::start(|request, _| agreeable(request)).await;
-    let found = server.store().await.probe("state/").await.unwrap();
+    let found = server.store().await.probe(&keys()).await.unwrap();
     assert_eq!(found, Capabilities::default());
     let requests = server.requests();
     let aborts = requests
@@ -51,7 +55,7 @@ async fn a_probe_that_fails_on_the_way_cleans_up_too() {
         }
     };
     let server = Server::start(script).await;
-    let error = server.store().await.probe("state/").await.unwrap_err();
+    let error = server.store().await.probe(&keys()).await.unwrap_err();
     assert_eq!((error.operation, error.kind), ("UploadPart", ErrorKind::Denied));
     let requests = server.requests();
     assert!(requests.iter().any(|request| request.is("DELETE", "uploadId=u1")));
@@ -94,7 +98,7 @@ async fn a_probe_of_a_store_that_honours_every_condition_finds_all_of_them() {
         }
     })
     .await;
-    let found = server.store().await.probe("state/").await.unwrap();
+    let found = server.store().await.probe(&keys()).await.unwrap();
     let all = Capabilities {
         create_only: true,
         if_match_read: true,

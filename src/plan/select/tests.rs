@@ -170,6 +170,23 @@ fn what_was_consumed_is_left_out_even_if_it_could_no_longer_be_taken() {
 }
 
 #[test]
+fn what_was_consumed_stays_so_for_a_job_that_would_not_take_it() {
+    for spec in [
+        json!({"include": ["*.txt"]}),
+        json!({"exclude": ["a"]}),
+        json!({"maxObjectSize": 1}),
+    ] {
+        let selector = selector(&spec, GroupBy::All).unwrap();
+        let verdict = selector.judge(&object("in/a"), true);
+        assert_eq!(
+            verdict,
+            Verdict::Leave(LeftOut::Consumed),
+            "or its list would lose it"
+        );
+    }
+}
+
+#[test]
 fn an_archived_object_fails_the_job_or_is_left_out_as_it_says() {
     let archived = |key| Object {
         readable: false,

@@ -1,6 +1,7 @@
 //! Finding out what a store honours, by trying.
 //!
-//! Touches only objects and uploads of a fresh name, and removes them whatever happens on the way.
+//! Touches only objects and uploads of the two keys it is given, and removes them whatever happens on the
+//! way, unless the process ends.
 
 use bytes::Bytes;
 
@@ -13,12 +14,11 @@ use crate::store::{Capabilities, Completion, Deleted, Error, ErrorKind, Part, Pu
 const OTHER: &str = "00000000000000000000000000000000";
 
 impl S3 {
-    pub(super) async fn try_capabilities(&self, prefix: &str) -> Result<Capabilities> {
-        let name = format!("{prefix}probe-{}", uuid::Uuid::new_v4().simple());
+    pub(super) async fn try_capabilities(&self, [object, assembled]: &[String; 2]) -> Result<Capabilities> {
         let mut trial = Trial {
             store: self.clone(),
-            object: format!("{name}-object"),
-            assembled: format!("{name}-assembled"),
+            object: object.clone(),
+            assembled: assembled.clone(),
             uploads: Vec::new(),
         };
         let found = trial.run().await;

@@ -1,0 +1,146 @@
+//! The last acknowledged checkpoint of a shard, and how it moves.
+
+use super::ShardInput;
+use crate::api::Checkpoint;
+use crate::engine::body::{BODY_VERSION, Body, BodyRef, Cursor, OpenOutput, Run, Totals};
+use crate::engine::{Context, Error};
+use crate::plan;
+
+/// The last acknowledged checkpoint, and the body it names.
+pub(super) struct Last {
+    pub checkpoint: Checkpoint,
+    pub body: Option<Body>,
+    run: Run,
+}
+
+impl Last {
+    pub(super) async fn load(context: &Context, input: &ShardInput) -> Result<Self, Error> {
+        let checkpoint = input.checkpoint.clone();
+        let body = if checkpoint.body.is_empty() {
+            None
+        } else {
+            let body = context.ledger.body(&checkpoint.body, &checkpoint.sha256).await?;
+            if body.version != BODY_VERSION || body.plan != input.plan_sha256 {
+                let problem = "it belongs to another plan or version".to_owned();
+                return Err(Error::Ledger {
+                    name: checkpoint.body,
+                    problem,
+                });
+            }
+            Some(body)
+        };
+        let writer = context.ledger.writer();
+        let after = body.as_ref().map(|_| BodyRef {
+            name: checkpoint.body.clone(),
+            sha256: checkpoint.sha256.clone(),
+        });
+        let first = checkpoint.sequence + 1;
+        let run = Run {
+            epoch: writer.epoch,
+            holder: writer.holder.clone(),
+            first,
+            after,
+        };
+        Ok(Self {
+            checkpoint,
+            body,
+            run,
+        })
+    }
+
+    /// Stores a body and moves the pointer to it. Only then is the batch done (I1).
+    pub(super) async fn advance(
+        &mut self,
+        context: &Context,
+        input: &ShardInput,
+        body: Body,
+        attempts: i32,
+    ) -> Result<(), Error> {
+        let done = body.cursor.segment >= input.plan.shards[body.shard].count;
+        let shard = &input.plan.shards[body.shard];
+        let remaining = plan::batches(
+            shard.sources.saturating_sub(body.totals.sources),
+            shard.bytes.saturating_sub(body.totals.bytes_read),
+            input.plan.frozen.batch_bytes,
+        );
+        let total_batches = body.batch + if done { 0 } else { remaining.max(1) as i64 };
+        let (name, sha256) = context.ledger.put_body(&body).await?;
+        let checkpoint = Checkpoint {
+            sequence: body.sequence,
+            batch: body.batch,
+            body: name,
+            sha256,
+            bytes_read: body.totals.bytes_read as i64,
+            bytes_written: body.totals.bytes_written as i64,
+            skipped_sources: body.totals.skipped as i64,
+            attempts,
+            time: None,
+        };
+        context.fence.advance(checkpoint.clone(), total_batches).await?;
+        let needless = self.body.as_ref().and_then(|old| old.open.as_ref()?.tail.clone());
+        self.checkpoint = checkpoint;
+        self.body = Some(body);
+        // Only now: until the new pointer was acknowledged, the old one named this tail (I2).
+        if let Some(tail) = needless {
+            context.ledger.delete(&[tail.name]).await?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn next_body(&self, input: &ShardInput, shard: usize) -> Body {
+        let previous = &self.checkpoint.sha256;
+        Body {
+            version: BODY_VERSION,
+            plan: input.plan_sha256.clone(),
+            shard,
+            sequence: self.checkpoint.sequence + 1,
+            batch: self.checkpoint.batch,
+            run: self.run.clone(),
+            previous: previous.clone(),
+            cursor: Cursor::default(),
+            finished: Vec::new(),
+            skipped: Vec::new(),
+            open: None,
+            totals: Totals::default(),
+        }
+    }
+
+    /// Gives the open output up: the next work begins where it began.
+    pub(super) async fn go_back(&mut self, context: &Context, input: &ShardInput) -> Result<(), Error> {
+        let shard = context.ledger.writer().shard;
+        let attempts = self.checkpoint.attempts + 1;
+        let mut body = self.next_body(input, shard);
+        match self.body.as_ref() {
+            Some(Body {
+                open: Some(OpenOutput { start, .. }),
+                ..
+            }) => {
+                body.cursor = start.cursor.clone();
+                body.batch = start.batch;
+                body.totals = start.totals;
+            }
+            Some(old) => {
+                body.cursor = old.cursor.clone();
+                body.totals = old.totals;
+            }
+            None => {}
+        }
+        self.advance(context, input, body, attempts).await
+    }
+
+    /// A batch passed its deadline: the same checkpoint under a new sequence, with one more attempt.
+    pub(super) async fn record_attempt(&self, context: &Context, input: &ShardInput) -> Result<(), Error> {
+        let mut checkpoint = self.checkpoint.clone();
+        checkpoint.sequence += 1;
+        checkpoint.attempts += 1;
+        let shard = &input.plan.shards[context.ledger.writer().shard];
+        let done = self.body.as_ref().map_or(Totals::default(), |body| body.totals);
+        let remaining = plan::batches(
+            shard.sources.saturating_sub(done.sources),
+            shard.bytes.saturating_sub(done.bytes_read),
+            input.plan.frozen.batch_bytes,
+        );
+        let total = checkpoint.batch + remaining.max(1) as i64;
+        Ok(context.fence.advance(checkpoint, total).await?)
+    }
+}

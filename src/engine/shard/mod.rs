@@ -1,0 +1,57 @@
+//! The batch loop of one shard: read → merge → write → checkpoint, from the last checkpoint to the end.
+
+mod check;
+mod checkpoint;
+mod outputs;
+mod work;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use self::checkpoint::Last;
+use self::work::Work;
+use super::{Context, Error};
+use crate::api::Checkpoint;
+use crate::plan::Plan;
+
+/// How a call of [`run_batches`] ended well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// Every batch of the shard is done.
+    Done,
+    /// Asked to stop; everything done so far is in the checkpoint.
+    Stopped,
+}
+
+/// What the batches of a shard are run with.
+pub struct ShardInput {
+    pub plan: Arc<Plan>,
+    pub plan_sha256: String,
+    pub plan_location: String,
+    /// As the status has it under this worker's epoch.
+    pub checkpoint: Checkpoint,
+    pub deadline: Duration,
+    pub max_attempts: i32,
+}
+
+/// Runs the shard's batches until they are done, from `input.checkpoint`.
+pub async fn run_batches(context: &Context, input: &ShardInput) -> Result<Ended, Error> {
+    let mut last = Last::load(context, input).await?;
+    loop {
+        let ended = match Work::resume(context, input, &mut last).await {
+            Ok(mut work) => work.run().await,
+            Err(error) => Err(error),
+        };
+        match ended {
+            Err(Error::OutputLost { key, why }) if last.checkpoint.attempts < input.max_attempts => {
+                tracing::warn!(key, why, "the open output is built again from its start");
+                last.go_back(context, input).await?;
+            }
+            Err(error @ Error::Deadline(_)) => {
+                last.record_attempt(context, input).await?;
+                return Err(error);
+            }
+            other => return other,
+        }
+    }
+}

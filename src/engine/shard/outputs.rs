@@ -1,0 +1,296 @@
+//! The outputs of a shard's work: one open at a time, and small ones that are being stored meanwhile.
+//!
+//! An output below one part is a single request, whose time is mostly latency; several such requests go
+//! side by side, within the bytes that parts in flight may take otherwise. None outlives the checkpoint.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use tokio_util::task::AbortOnDropHandle;
+
+use super::ShardInput;
+use crate::engine::body::{GroupState, OpenOutput, OutputRecord, Start, Tail};
+use crate::engine::output::{Output, Saved, Sink};
+use crate::engine::window::Shares;
+use crate::engine::{Context, Error, Ledger};
+use crate::format::{self, Codec};
+use crate::plan::Plan;
+
+/// Small outputs that are being stored at the same time, at most.
+const CLOSING: usize = 32;
+
+pub(super) struct Outputs<'a> {
+    context: &'a Context,
+    input: &'a ShardInput,
+    shard: usize,
+    sink: Sink,
+    open: Option<Open>,
+    closing: VecDeque<Closing>,
+    finished: Vec<OutputRecord>,
+}
+
+/// The output that is being written.
+struct Open {
+    output: Output,
+    group: String,
+    start: Start,
+    codec: Codec,
+    records: u64,
+}
+
+struct Closing {
+    bytes: u64,
+    stored: AbortOnDropHandle<Result<OutputRecord, Error>>,
+}
+
+impl<'a> Outputs<'a> {
+    /// Goes on with the output that a body left open. `OutputLost` when that cannot be.
+    pub(super) async fn resume(
+        context: &'a Context,
+        input: &'a ShardInput,
+        shard: usize,
+        shares: Shares,
+        saved: Option<OpenOutput>,
+    ) -> Result<Self, Error> {
+        let frozen = &input.plan.frozen;
+        let sink = Sink {
+            store: Arc::clone(&context.store),
+            ledger: context.ledger.clone(),
+            fence: Arc::clone(&context.fence),
+            attributes: frozen.attributes.clone(),
+            part_bytes: frozen.part_bytes,
+            uploads: shares.uploads,
+        };
+        let open = match saved {
+            Some(saved) => Some(reopen(context, &sink, input, shard, saved).await?),
+            None => None,
+        };
+        Ok(Self {
+            context,
+            input,
+            shard,
+            sink,
+            open,
+            closing: VecDeque::new(),
+            finished: Vec::new(),
+        })
+    }
+
+    /// Whether the open output has the size at which it is closed.
+    pub(super) fn is_full(&self) -> bool {
+        let target = self.input.plan.frozen.target_bytes;
+        self.open.as_ref().is_some_and(|open| open.output.len() >= target)
+    }
+
+    /// Counts records that the open output has got.
+    pub(super) fn count(&mut self, records: u64) {
+        if let Some(open) = &mut self.open {
+            open.records += records;
+        }
+    }
+
+    /// Appends to the open output; opens one of `codec` that begins at `start` if there is none.
+    pub(super) async fn write(
+        &mut self,
+        bytes: &[u8],
+        codec: Option<Codec>,
+        group: Option<&mut GroupState>,
+        start: &Start,
+        sequence: i64,
+    ) -> Result<(), Error> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        if let (None, Some(codec), Some(group)) = (&self.open, codec, group) {
+            self.open = Some(self.begin(codec, group, start, sequence));
+        }
+        let Some(open) = &self.open else { return Ok(()) };
+        // Parts take the room of the small ones.
+        if open.output.len() + bytes.len() as u64 >= self.sink.part_bytes {
+            self.settle().await?;
+        }
+        match &mut self.open {
+            Some(open) => open.output.append(bytes).await,
+            None => Ok(()),
+        }
+    }
+
+    fn begin(&self, codec: Codec, group: &mut GroupState, start: &Start, sequence: i64) -> Open {
+        let (key, token) = name_output(self.input, self.shard, group, group.number, codec);
+        // Unique among this writer's uploads: an output that is built again starts a later batch.
+        let (segment, entry) = (start.cursor.segment, start.cursor.entry);
+        let label = format!("{sequence}-{segment}-{entry}-{}", group.number);
+        group.number += 1;
+        group.codec = Some(codec);
+        let output = Output::new(self.sink.clone(), key, token, label);
+        Open {
+            output,
+            group: group.directory.clone(),
+            start: start.clone(),
+            codec,
+            records: 0,
+        }
+    }
+
+    /// Closes the open output, if there is one. Returns its size.
+    pub(super) async fn close(&mut self) -> Result<u64, Error> {
+        let Some(open) = self.open.take() else {
+            return Ok(0);
+        };
+        let size = open.output.len();
+        if size >= self.sink.part_bytes || open.output.has_upload() {
+            self.finished.push(close(open).await?);
+            return Ok(size);
+        }
+        let room = self.sink.part_bytes * self.sink.uploads as u64;
+        let taken = |closing: &VecDeque<Closing>| closing.iter().map(|c| c.bytes).sum::<u64>();
+        while self.closing.len() >= CLOSING || taken(&self.closing) + size > room {
+            self.settle_one().await?;
+        }
+        let stored = AbortOnDropHandle::new(tokio::spawn(close(open)));
+        self.closing.push_back(Closing { bytes: size, stored });
+        Ok(size)
+    }
+
+    async fn settle_one(&mut self) -> Result<(), Error> {
+        let Some(Closing { stored, .. }) = self.closing.pop_front() else {
+            return Ok(());
+        };
+        let record = stored.await.unwrap_or_else(|panic| {
+            Err(Error::OutputLost {
+                key: String::new(),
+                why: panic.to_string(),
+            })
+        })?;
+        self.finished.push(record);
+        Ok(())
+    }
+
+    async fn settle(&mut self) -> Result<(), Error> {
+        while !self.closing.is_empty() {
+            self.settle_one().await?;
+        }
+        Ok(())
+    }
+
+    /// Makes everything durable for the body of `sequence`: what was finished since the last one, and
+    /// what is open.
+    pub(super) async fn save(
+        &mut self,
+        sequence: i64,
+    ) -> Result<(Vec<OutputRecord>, Option<OpenOutput>), Error> {
+        self.settle().await?;
+        let open = match &mut self.open {
+            Some(open) => Some(save(&self.context.ledger, open, sequence).await?),
+            None => None,
+        };
+        Ok((std::mem::take(&mut self.finished), open))
+    }
+}
+
+async fn close(open: Open) -> Result<OutputRecord, Error> {
+    let Open {
+        output,
+        group,
+        records,
+        ..
+    } = open;
+    let (key, token) = (output.key().to_owned(), output.token().to_owned());
+    let finished = output.close().await?;
+    Ok(OutputRecord {
+        key,
+        size: finished.size,
+        etag: finished.etag,
+        crc64nvme: finished.crc64nvme,
+        records,
+        group,
+        token,
+    })
+}
+
+fn name_output(
+    input: &ShardInput,
+    shard: usize,
+    group: &GroupState,
+    number: u32,
+    codec: Codec,
+) -> (String, String) {
+    let extension = format!("{}{}", group.extension, codec.extension());
+    let encoder = format::encoder_version(codec);
+    let key = input
+        .plan
+        .output_key(&input.plan_sha256, &group.directory, shard, number, &extension);
+    (
+        key,
+        Plan::output_token(&input.plan_sha256, shard, &group.directory, number, encoder),
+    )
+}
+
+async fn save(ledger: &Ledger, open: &mut Open, sequence: i64) -> Result<OpenOutput, Error> {
+    let Saved {
+        upload,
+        sent_bytes,
+        crc,
+        tail,
+    } = open.output.save().await?;
+    let tail = match tail {
+        Some(bytes) => {
+            let (name, size) = (ledger.tail_name(sequence), bytes.len() as u64);
+            let sha256 = ledger.put_tail(&name, bytes).await?;
+            Some(Tail { name, size, sha256 })
+        }
+        None => None,
+    };
+    Ok(OpenOutput {
+        start: open.start.clone(),
+        key: open.output.key().to_owned(),
+        codec: open.codec,
+        encoder: format::encoder_version(open.codec).to_owned(),
+        upload,
+        sent_bytes,
+        tail,
+        crc,
+        records: open.records,
+    })
+}
+
+async fn reopen(
+    context: &Context,
+    sink: &Sink,
+    input: &ShardInput,
+    shard: usize,
+    saved: OpenOutput,
+) -> Result<Open, Error> {
+    let lost = |why: &str| Error::OutputLost {
+        key: saved.key.clone(),
+        why: why.to_owned(),
+    };
+    if saved.encoder != format::encoder_version(saved.codec) {
+        return Err(lost("it was begun by another version of the encoder"));
+    }
+    let tail = match &saved.tail {
+        Some(tail) => {
+            let bytes = context.ledger.tail(&tail.name, &tail.sha256, tail.size).await?;
+            Some(bytes.ok_or_else(|| lost("its tail is missing or was altered"))?)
+        }
+        None => None,
+    };
+    let Some(group) = &saved.start.cursor.group else {
+        return Err(lost("it belongs to no group"));
+    };
+    let (key, token) = name_output(input, shard, group, group.number, saved.codec);
+    let resumed = Saved {
+        upload: saved.upload,
+        sent_bytes: saved.sent_bytes,
+        crc: saved.crc,
+        tail,
+    };
+    let output = Output::resume(sink.clone(), key, token, "resumed".to_owned(), resumed).await?;
+    Ok(Open {
+        output,
+        group: group.directory.clone(),
+        start: saved.start.clone(),
+        codec: saved.codec,
+        records: saved.records,
+    })
+}

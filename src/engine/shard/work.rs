@@ -1,0 +1,441 @@
+//! The work between two checkpoints: bytes in, cuts found, outputs written, the pointer moved.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::time::timeout;
+
+use super::check::check;
+use super::checkpoint::Last;
+use super::outputs::Outputs;
+use super::{Ended, ShardInput};
+use crate::engine::body::{Cursor, GroupState, SkippedSource, Start, Totals};
+use crate::engine::reader::{Item, Place, Reader, Room};
+use crate::engine::{Context, Error};
+use crate::format::{self, Codec, Merge, Offset, Step};
+use crate::plan::{BATCH_SOURCES, Source};
+use crate::store::{self, ErrorKind};
+
+/// The state between two checkpoints. Dropped whole when anything goes wrong.
+pub(super) struct Work<'a> {
+    context: &'a Context,
+    input: &'a ShardInput,
+    last: &'a mut Last,
+    shard: usize,
+    outputs: Outputs<'a>,
+    reader: Reader,
+    group: Option<GroupState>,
+    merge: Option<Box<dyn Merge>>,
+    current: Option<Current>,
+    /// Where in the first source the merge goes on.
+    resume_at: Option<Offset>,
+    /// The merge has bytes to hand out before it takes more.
+    draining: bool,
+    /// Taken by the chunk that is being merged.
+    room: Option<Room>,
+    out: Vec<u8>,
+    /// Where an output that is opened now begins.
+    last_cut: Start,
+    /// Everything merged so far has been handed out.
+    at_cut: bool,
+    /// Records of the current merge that belong to finished outputs or are counted in the open one.
+    counted: u64,
+    totals: Totals,
+    batch: Batch,
+}
+
+/// The source that is being merged.
+struct Current {
+    place: Place,
+    source: Source,
+    /// Where the merge goes on inside it.
+    offset: Option<Offset>,
+    /// Something of it was handed to the merge.
+    begun: bool,
+    /// It is left out: what is still read of it is dropped.
+    left_out: bool,
+}
+
+/// What has been done since the last checkpoint.
+#[derive(Default)]
+struct Batch {
+    bytes: u64,
+    sources: u64,
+    skipped: Vec<SkippedSource>,
+}
+
+/// What a call of [`Work::batch`] ended with: always a checkpoint.
+enum BatchEnd {
+    More,
+    ShardDone,
+}
+
+impl<'a> Work<'a> {
+    pub(super) async fn resume(
+        context: &'a Context,
+        input: &'a ShardInput,
+        last: &'a mut Last,
+    ) -> Result<Self, Error> {
+        let shard = context.ledger.writer().shard;
+        let frozen = &input.plan.frozen;
+        let shares = context.window.shares(frozen.part_bytes)?;
+        let (cursor, totals) = last
+            .body
+            .as_ref()
+            .map(|b| (b.cursor.clone(), b.totals))
+            .unwrap_or_default();
+        let saved = last.body.as_ref().and_then(|body| body.open.clone());
+        let outputs = Outputs::resume(context, input, shard, shares, saved).await?;
+        let reader = Reader::new(
+            Arc::clone(&context.store),
+            context.ledger.clone(),
+            input.plan_location.clone(),
+            (&input.plan, shard),
+            &cursor,
+            shares.read_bytes,
+            context.window,
+        )
+        .await?;
+        Ok(Self {
+            context,
+            input,
+            shard,
+            outputs,
+            reader,
+            group: cursor.group.clone(),
+            merge: None,
+            current: None,
+            resume_at: cursor.offset,
+            draining: false,
+            room: None,
+            out: Vec::new(),
+            last_cut: Start {
+                cursor,
+                batch: last.checkpoint.batch,
+                totals,
+            },
+            at_cut: true,
+            counted: 0,
+            totals,
+            batch: Batch::default(),
+            last,
+        })
+    }
+
+    pub(super) async fn run(&mut self) -> Result<Ended, Error> {
+        loop {
+            // The timer is outside the work: nothing inside can keep it from ending (I4).
+            let Ok(end) = timeout(self.input.deadline, self.batch()).await else {
+                return Err(Error::Deadline(self.input.deadline.as_secs()));
+            };
+            match end? {
+                BatchEnd::ShardDone => return Ok(Ended::Done),
+                BatchEnd::More if self.context.stop.is_cancelled() => return Ok(Ended::Stopped),
+                BatchEnd::More => {}
+            }
+        }
+    }
+
+    /// Works up to the next checkpoint.
+    async fn batch(&mut self) -> Result<BatchEnd, Error> {
+        loop {
+            if self.draining && self.drain().await? {
+                return Ok(BatchEnd::More);
+            }
+            let Some(item) = self.reader.next().await? else {
+                self.finish_group().await?;
+                let end = Cursor {
+                    segment: self.input.plan.shards[self.shard].count,
+                    ..Cursor::default()
+                };
+                self.checkpoint(end).await?;
+                return Ok(BatchEnd::ShardDone);
+            };
+            let checkpointed = match item {
+                Item::Group {
+                    place,
+                    directory,
+                    extension,
+                } => self.enter_group(place, directory, extension).await?,
+                Item::Source(place, source) => {
+                    let offset = self.resume_at.take();
+                    self.current = Some(Current {
+                        place,
+                        source,
+                        offset,
+                        begun: false,
+                        left_out: false,
+                    });
+                    false
+                }
+                Item::Chunk(bytes, room) => {
+                    self.take_chunk(bytes, room).await?;
+                    false
+                }
+                Item::SourceEnd => self.end_source().await?,
+            };
+            if checkpointed {
+                return Ok(BatchEnd::More);
+            }
+        }
+    }
+
+    async fn enter_group(
+        &mut self,
+        place: Place,
+        directory: String,
+        extension: String,
+    ) -> Result<bool, Error> {
+        if self
+            .group
+            .as_ref()
+            .is_some_and(|group| group.directory == directory)
+        {
+            return Ok(false);
+        }
+        self.finish_group().await?;
+        self.group = Some(GroupState {
+            directory,
+            extension,
+            number: 0,
+            codec: None,
+        });
+        self.cut(Cursor {
+            segment: place.segment,
+            entry: place.entry,
+            offset: None,
+            group: None,
+        })
+        .await
+    }
+
+    async fn finish_group(&mut self) -> Result<(), Error> {
+        if let Some(mut merge) = self.merge.take() {
+            self.out.clear();
+            merge.finish(&mut self.out);
+            let records = merge.counts().records;
+            self.write(merge.output_codec()).await?;
+            self.count(records);
+            self.counted = 0;
+        }
+        self.close_output().await
+    }
+
+    async fn take_chunk(&mut self, bytes: Result<Bytes, store::Error>, room: Room) -> Result<(), Error> {
+        let frozen = &self.input.plan.frozen;
+        let Some(current) = &mut self.current else {
+            return Ok(());
+        };
+        if current.left_out {
+            return Ok(());
+        }
+        let fresh = !current.begun && current.offset.is_none_or(|at| at.stored == 0 && at.skip == 0);
+        let bytes = match bytes {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                current.left_out = true;
+                return self.source_unreadable(error, fresh);
+            }
+        };
+        self.batch.bytes += bytes.len() as u64;
+        if fresh && frozen.skip_bad {
+            match check(self.context, frozen, &current.source, bytes.clone()).await {
+                Ok(()) => {}
+                Err(Error::BadSource { problem, .. }) => {
+                    current.left_out = true;
+                    self.leave_out(problem.to_string());
+                    return Ok(());
+                }
+                Err(Error::Store(error)) => {
+                    current.left_out = true;
+                    return self.source_unreadable(error, true);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        let merge = self.merge.get_or_insert_with(|| {
+            format::merge(&frozen.format, self.group.as_ref().and_then(|group| group.codec))
+        });
+        if !current.begun {
+            current.begun = true;
+            merge.begin(current.offset.take());
+        }
+        merge.feed(bytes);
+        self.room = Some(room);
+        self.draining = true;
+        self.at_cut = false;
+        Ok(())
+    }
+
+    /// `fresh`: nothing of the source has been merged, so that it may be left out.
+    fn source_unreadable(&mut self, error: store::Error, fresh: bool) -> Result<(), Error> {
+        let frozen = &self.input.plan.frozen;
+        let Some(current) = &self.current else {
+            return Err(error.into());
+        };
+        let key = current.source.key.clone();
+        match error.kind {
+            ErrorKind::NotFound if fresh && frozen.skip_missing => self.leave_out("missing".to_owned()),
+            ErrorKind::NotFound => return Err(Error::Missing(key)),
+            ErrorKind::PreconditionFailed => return Err(Error::Changed(key)),
+            ErrorKind::Archived if fresh && frozen.skip_bad => self.leave_out("archived".to_owned()),
+            ErrorKind::Archived => return Err(Error::Archived(key)),
+            _ => return Err(error.into()),
+        }
+        Ok(())
+    }
+
+    fn leave_out(&mut self, reason: String) {
+        let Some(current) = &self.current else { return };
+        tracing::warn!(key = current.source.key, reason, "source left out");
+        self.totals.skipped += 1;
+        self.batch.skipped.push(SkippedSource {
+            key: current.source.key.clone(),
+            reason,
+        });
+    }
+
+    /// No more bytes of the current source will be read. Returns whether a checkpoint was made.
+    async fn end_source(&mut self) -> Result<bool, Error> {
+        let Some(current) = &mut self.current else {
+            return Ok(false);
+        };
+        if current.left_out {
+            return self.source_done(self.at_cut).await;
+        }
+        let format = &self.input.plan.frozen.format;
+        let codec = self.group.as_ref().and_then(|group| group.codec);
+        let merge = self.merge.get_or_insert_with(|| format::merge(format, codec));
+        if !current.begun {
+            merge.begin(current.offset.take());
+        }
+        merge.end_source();
+        self.draining = true;
+        Ok(false)
+    }
+
+    /// Hands out what the merge has. Returns whether a checkpoint was made, with more to hand out.
+    async fn drain(&mut self) -> Result<bool, Error> {
+        loop {
+            let (Some(merge), Some(current)) = (&mut self.merge, &self.current) else {
+                return Ok(false);
+            };
+            self.out.clear();
+            let step = merge.advance(&mut self.out).map_err(|problem| Error::BadSource {
+                key: current.source.key.clone(),
+                problem,
+            })?;
+            let (codec, records, offset) = (merge.output_codec(), merge.counts().records, merge.offset());
+            let place = current.place;
+            self.write(codec).await?;
+            match step {
+                Step::NeedInput => {
+                    self.draining = false;
+                    self.room = None;
+                    return Ok(false);
+                }
+                Step::Cut => {
+                    self.count(records);
+                    let cursor = Cursor {
+                        segment: place.segment,
+                        entry: place.entry,
+                        offset: Some(offset),
+                        group: None,
+                    };
+                    if self.cut(cursor).await? {
+                        return Ok(true);
+                    }
+                }
+                Step::SourceEnd { cut } => {
+                    self.draining = false;
+                    // Bytes may have come since the last cut in the same chunk; they wait in a frame.
+                    self.at_cut = cut;
+                    self.room = None;
+                    if cut {
+                        self.count(records);
+                    }
+                    return self.source_done(cut).await;
+                }
+            }
+        }
+    }
+
+    async fn source_done(&mut self, cut: bool) -> Result<bool, Error> {
+        let Some(Current { place, source, .. }) = self.current.take() else {
+            return Ok(false);
+        };
+        self.totals.sources += 1;
+        self.totals.bytes_read += source.size;
+        self.batch.sources += 1;
+        if !cut {
+            return Ok(false);
+        }
+        self.cut(Cursor {
+            segment: place.segment,
+            entry: place.entry + 1,
+            offset: None,
+            group: None,
+        })
+        .await
+    }
+
+    /// Appends what the merge handed out to the open output.
+    async fn write(&mut self, codec: Option<Codec>) -> Result<(), Error> {
+        let Self {
+            outputs,
+            out,
+            group,
+            last_cut,
+            last,
+            ..
+        } = self;
+        outputs
+            .write(out, codec, group.as_mut(), last_cut, last.checkpoint.sequence)
+            .await
+    }
+
+    fn count(&mut self, records: u64) {
+        self.outputs.count(records - self.counted);
+        self.counted = records;
+    }
+
+    async fn close_output(&mut self) -> Result<(), Error> {
+        self.totals.bytes_written += self.outputs.close().await?;
+        Ok(())
+    }
+
+    /// At a cut: closes the output if it has its size, and ends the batch if it has its own. Returns
+    /// whether a checkpoint was made.
+    async fn cut(&mut self, mut cursor: Cursor) -> Result<bool, Error> {
+        let frozen = &self.input.plan.frozen;
+        self.at_cut = true;
+        if self.outputs.is_full() {
+            self.close_output().await?;
+        }
+        cursor.group.clone_from(&self.group);
+        self.last_cut = Start {
+            cursor: cursor.clone(),
+            batch: self.last.checkpoint.batch,
+            totals: self.totals,
+        };
+        let full = self.batch.bytes >= frozen.batch_bytes || self.batch.sources >= BATCH_SOURCES;
+        if full || self.context.stop.is_cancelled() {
+            self.checkpoint(cursor).await?;
+            return Ok(true);
+        }
+        Ok(false)
+    }
+
+    /// Order: parts, tail, body, pointer (I2).
+    async fn checkpoint(&mut self, cursor: Cursor) -> Result<(), Error> {
+        let mut body = self.last.next_body(self.input, self.shard);
+        body.batch += 1;
+        body.totals = self.totals;
+        (body.finished, body.open) = self.outputs.save(body.sequence).await?;
+        body.skipped = std::mem::take(&mut self.batch).skipped;
+        body.cursor = cursor;
+        self.last.advance(self.context, self.input, body, 0).await?;
+        self.last_cut.batch = self.last.checkpoint.batch;
+        Ok(())
+    }
+}
