@@ -176,7 +176,7 @@ fn what_was_consumed_stays_so_for_a_job_that_would_not_take_it() {
         json!({"exclude": ["a"]}),
         json!({"maxObjectSize": 1}),
     ] {
-        let selector = selector(spec, GroupBy::All).unwrap();
+        let selector = selector(&spec, GroupBy::All).unwrap();
         let verdict = selector.judge(&object("in/a"), true);
         assert_eq!(
             verdict,
