@@ -53,6 +53,7 @@ impl Display {
             }
         }
         if status.plan.is_none() || status.publish.is_some() {
+            self.bars.values().for_each(ProgressBar::finish_and_clear);
             return;
         }
         if self.live.is_some() {
