@@ -294,9 +294,9 @@ fn speed() {
         "| objects | compression | copy MB/s | compaction MB/s | speed ratio | copy CPU s/GB | compaction CPU s/GB |"
     );
     println!("|---|---|---|---|---|---|---|");
-    let cases = [(10_000, 20_000), (100_000, 5_000), (8_000_000, 128)];
-    for (size, count) in cases {
-        for codec in [Codec::None, Codec::Gzip, Codec::Zstd] {
+    let cases = [(8_000_000, 128), (100_000, 5_000), (10_000, 20_000)];
+    for codec in [Codec::None, Codec::Gzip, Codec::Zstd] {
+        for (size, count) in cases {
             let server = Server::start();
             let work = tempfile::tempdir().unwrap();
             let gigabytes = fill(&server, "in", codec, size, count) as f64 / 1e9;
