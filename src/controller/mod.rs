@@ -3,5 +3,7 @@
 mod decide;
 mod overlap;
 mod patch;
+mod watch;
 
 pub use decide::{Decision, Observed, WorkerEnd, WorkerState, WorkerView, decide};
+pub use watch::Watch;

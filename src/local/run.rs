@@ -1,9 +1,8 @@
 //! The local driver: the controller's `decide` over a state file and child processes, until the job ends.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::json;
@@ -15,10 +14,8 @@ use super::manifest;
 use super::process::{Ended, GRACE, Process, Recipe};
 use super::progress::Display;
 use super::state::{self, Driving, StateFile};
-use crate::api::{
-    CompactionJob, CompactionJobStatus, InvalidSpec, Limits, Mode, Reason, condition, conditions,
-};
-use crate::controller::{Observed, WorkerState, WorkerView, decide};
+use crate::api::{CompactionJob, InvalidSpec, Limits, Mode, Reason, condition, conditions};
+use crate::controller::{Observed, Watch, WorkerState, WorkerView, decide};
 use crate::engine::{self, Window};
 use crate::store::{self, Store};
 use crate::worker::{ApiError, JobApi};
@@ -144,7 +141,7 @@ impl Run {
             recipe,
             processes: Vec::new(),
             views: Vec::new(),
-            seen: BTreeMap::new(),
+            watch: Watch::default(),
             ended,
             ends,
             display: Display::new(quiet),
@@ -202,8 +199,7 @@ struct Driver<'a> {
     processes: Vec<Process>,
     /// Of running workers, and of the last one of each shard that has ended.
     views: Vec<WorkerView>,
-    /// Per shard: epoch, holder and sequence, and since when they have been seen like that.
-    seen: BTreeMap<i32, ((i64, String, i64), Instant)>,
+    watch: Watch,
     ended: mpsc::UnboundedSender<Ended>,
     ends: mpsc::UnboundedReceiver<Ended>,
     display: Display,
@@ -232,7 +228,7 @@ impl Driver<'_> {
 
     /// One pass: observe → decide → status → act.
     async fn round(&mut self, job: &CompactionJob) -> Result<Option<Duration>, Error> {
-        let unchanged = self.unchanged(job.status.as_ref());
+        let unchanged = self.watch.look(job.status.as_ref());
         let observed = Observed {
             job,
             workers: &self.views,
@@ -277,22 +273,6 @@ impl Driver<'_> {
                 view.state = WorkerState::Ended(end.clone());
             }
         }
-    }
-
-    fn unchanged(&mut self, status: Option<&CompactionJobStatus>) -> BTreeMap<i32, Duration> {
-        let mut unchanged = BTreeMap::new();
-        for shard in status.map_or(&[][..], |status| &status.shards) {
-            let state = (shard.epoch, shard.holder.clone(), shard.checkpoint.sequence);
-            let seen = self
-                .seen
-                .entry(shard.index)
-                .or_insert_with(|| (state.clone(), Instant::now()));
-            if seen.0 != state {
-                *seen = (state, Instant::now());
-            }
-            unchanged.insert(shard.index, seen.1.elapsed());
-        }
-        unchanged
     }
 
     async fn stop_all(&mut self) {

@@ -2,7 +2,7 @@
 //! as they would talk to any other store. A bucket is a sub-folder and an object a file in it, so
 //! that a user puts files in and looks at results with ordinary tools.
 //!
-//! It behaves as AWS does wherever a compaction can notice; `tests/server_conformance.rs` holds it
+//! It behaves as AWS does wherever a compaction can notice; `tests/server_conformance/` holds it
 //! and a real server to the same checks. What it does not do it refuses. It creates no bucket unless
 //! asked, serves nothing outside of its directory, and knows nothing of jobs or batches.
 

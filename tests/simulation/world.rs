@@ -1,12 +1,11 @@
 //! Runs a job in a world where things go wrong: workers are killed between any two requests or go on
 //! though nobody counts on them any more, answers are lost, views are stale, controllers restart.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use compaction_operator::api::{CompactionJobStatus, condition, conditions};
-use compaction_operator::controller::{Observed, WorkerEnd, WorkerState, WorkerView, decide};
+use compaction_operator::controller::{Observed, Watch, WorkerEnd, WorkerState, WorkerView, decide};
 use compaction_operator::worker::{self, End, Identity, JobApi, Start};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
@@ -47,12 +46,6 @@ fn ended(status: &CompactionJobStatus) -> bool {
     status.completion_time.is_some() || stalled.is_some_and(|condition| condition.status == "True")
 }
 
-/// What the controller remembers between two looks.
-#[derive(Default)]
-struct Memory {
-    seen: BTreeMap<i32, ((i64, String, i64), Instant)>,
-}
-
 impl World {
     pub fn new(store: MemoryStore, api: MemoryApi, seed: u64, faults: u32) -> Self {
         let rng = fastrand::Rng::with_seed(seed);
@@ -86,7 +79,7 @@ impl World {
     }
 
     async fn run_while(&mut self, more: impl Fn(&CompactionJobStatus, u32) -> bool) {
-        let mut memory = Memory::default();
+        let mut memory = Watch::default();
         let began = Instant::now();
         while began.elapsed() < PATIENCE {
             if !more(&self.api.job().status.unwrap_or_default(), self.faults) {
@@ -100,7 +93,7 @@ impl World {
         panic!("the job hangs: {:#?}", self.api.job().status);
     }
 
-    async fn one_round(&mut self, memory: &mut Memory) {
+    async fn one_round(&mut self, memory: &mut Watch) {
         let behind = if self.faults > 0 && self.rng.u32(..4) == 0 {
             self.rng.usize(1..4)
         } else {
@@ -108,7 +101,7 @@ impl World {
         };
         let job = self.api.stale(behind);
         let others: Vec<_> = self.rival.iter().map(MemoryApi::job).collect();
-        let unchanged = memory.unchanged(&job);
+        let unchanged = memory.look(job.status.as_ref());
         let workers: Vec<WorkerView> = self.workers.iter().filter(|w| w.seen).map(Worker::view).collect();
         let observed = Observed {
             job: &job,
@@ -138,7 +131,7 @@ impl World {
             // A controller may die between the patch and the start.
             if self.faults > 0 && self.rng.u32(..12) == 0 {
                 self.faults -= 1;
-                *memory = Memory::default();
+                *memory = Watch::default();
                 continue;
             }
             self.start(shard, epoch);
@@ -182,7 +175,7 @@ impl World {
         });
     }
 
-    fn disturb(&mut self, memory: &mut Memory) {
+    fn disturb(&mut self, memory: &mut Watch) {
         if self.faults == 0 {
             self.store.calm();
             self.api.calm();
@@ -204,7 +197,7 @@ impl World {
             (8, _) => self.store.set_away(true),
             (9 | 10, _) => self.store.set_away(false),
             (11, _) => self.api.set_away(self.rng.bool()),
-            (12, _) => *memory = Memory::default(),
+            (12, _) => *memory = Watch::default(),
             (13, _) => self.swap_encoder(),
             _ => {}
         }
@@ -289,23 +282,5 @@ impl Worker {
             epoch: self.epoch,
             state,
         }
-    }
-}
-
-impl Memory {
-    fn unchanged(&mut self, job: &compaction_operator::api::CompactionJob) -> BTreeMap<i32, Duration> {
-        let mut unchanged = BTreeMap::new();
-        for shard in &job.status.clone().unwrap_or_default().shards {
-            let state = (shard.epoch, shard.holder.clone(), shard.checkpoint.sequence);
-            let seen = self
-                .seen
-                .entry(shard.index)
-                .or_insert_with(|| (state.clone(), Instant::now()));
-            if seen.0 != state {
-                *seen = (state, Instant::now());
-            }
-            unchanged.insert(shard.index, seen.1.elapsed());
-        }
-        unchanged
     }
 }
