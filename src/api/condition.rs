@@ -17,11 +17,15 @@ pub mod types {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
     WaitingForJob,
+    /// There is work, and no worker could start on it yet; the message says why.
+    Starting,
     Planning,
     Planned,
     Running,
     Requeueing,
     Publishing,
+    /// To be suspended or deleted, and workers are still stopping.
+    Stopping,
     Suspended,
     Succeeded,
     NothingToCompact,
@@ -30,6 +34,8 @@ pub enum Reason {
     WorkFailed,
     UploadDeadlineExceeded,
     BackoffLimitExceeded,
+    DeadlineExceeded,
+    PendingDeadlineExceeded,
     Reachable,
     Unreachable,
 }
@@ -50,6 +56,10 @@ impl Reason {
             Self::WorkFailed => "WorkFailed",
             Self::UploadDeadlineExceeded => "UploadDeadlineExceeded",
             Self::BackoffLimitExceeded => "BackoffLimitExceeded",
+            Self::Starting => "Starting",
+            Self::Stopping => "Stopping",
+            Self::DeadlineExceeded => "DeadlineExceeded",
+            Self::PendingDeadlineExceeded => "PendingDeadlineExceeded",
             Self::Reachable => "Reachable",
             Self::Unreachable => "Unreachable",
         }

@@ -1,5 +1,6 @@
 //! `CompactionJob`: what the user asks for.
 
+use k8s_openapi::api::core::v1::PodTemplateSpec;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -26,6 +27,7 @@ pub const VERSION: &str = "v1alpha1";
     doc = "Merges many small objects under a prefix of an S3-compatible bucket into few large ones, batch by batch, each durable before it counts.",
     printcolumn(name = "State", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
     printcolumn(name = "Progress", type_ = "string", json_path = ".status.progress.summary"),
+    printcolumn(name = "Eta", type_ = "string", json_path = ".status.progress.estimatedCompletionTime"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Shards", type_ = "integer", json_path = ".status.plan.shards", priority = 1),
     printcolumn(name = "Message", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].message", priority = 1),
@@ -87,10 +89,35 @@ pub struct CompactionJobSpec {
     #[serde(default = "default_backoff_limit")]
     #[schemars(range(min = 0, max = 100))]
     pub backoff_limit: i32,
+    /// The job fails when workers have run for so long in all. Time in which none runs is not counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 315_360_000))]
+    pub total_active_deadline_seconds: Option<i64>,
+    /// The job fails when it has work and no worker could start on it for so long: no quota, no image, no
+    /// Secret, another job in front. Absent: it waits for ever.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 315_360_000))]
+    pub pending_deadline_seconds: Option<i64>,
+    /// The job is deleted so long after it failed or nothing was left to do. Absent: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 315_360_000))]
+    pub ttl_seconds_after_finished: Option<i64>,
     /// Changed on a failed job, lets it go on from its checkpoints.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 63))]
     pub retry_token: Option<String>,
+    /// What the condition `Ready` waits for, and with it whoever applied the job.
+    #[serde(default)]
+    pub ready_when: ReadyWhen,
+    /// What becomes of the working files and unpublished outputs when the job is deleted before its end.
+    #[serde(default)]
+    pub deletion_policy: DeletionPolicy,
+    /// Whether node autoscalers may move a worker away, which costs the batch in hand.
+    #[serde(default)]
+    pub disruption_policy: DisruptionPolicy,
+    /// The worker pods; the container `worker` and everything left out are filled in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template: Option<PodTemplateSpec>,
 }
 
 fn default_state_prefix() -> String {
@@ -133,6 +160,9 @@ pub struct S3 {
     /// worker finds in its environment (a role of its service account, environment variables, a profile).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials_secret_ref: Option<LocalReference>,
+    /// A ConfigMap whose key `ca.crt` holds PEM certificates to trust besides the usual ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_bundle_config_map_ref: Option<LocalReference>,
 }
 
 #[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, PartialEq)]
@@ -349,4 +379,30 @@ pub enum Mode {
     #[default]
     Execute,
     PlanOnly,
+}
+
+#[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ReadyWhen {
+    /// The job was understood and is being worked on.
+    #[default]
+    Accepted,
+    /// The outputs are published.
+    Succeeded,
+}
+
+#[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DeletionPolicy {
+    /// They stay until a later job's clean-up finds them.
+    #[default]
+    Orphan,
+    /// A last worker removes them; the job is gone after ten minutes, whatever happens.
+    Cleanup,
+}
+
+#[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DisruptionPolicy {
+    #[default]
+    Allow,
+    /// Workers carry the annotations by which cluster-autoscaler and Karpenter leave a pod alone.
+    Avoid,
 }

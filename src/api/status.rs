@@ -28,6 +28,15 @@ pub struct CompactionJobStatus {
     /// When nothing was left to do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub completion_time: Option<Time>,
+    /// For how long workers have run, up to `activeSince`.
+    #[serde(default, skip_serializing_if = "is_zero_long")]
+    pub active_seconds: i64,
+    /// Workers have been running since then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub active_since: Option<Time>,
+    /// There has been work, and no worker to do it, since then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pending_since: Option<Time>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan: Option<PlanStatus>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -61,6 +70,9 @@ impl Default for CompactionJobStatus {
             start_time: None,
             publish_time: None,
             completion_time: None,
+            active_seconds: 0,
+            active_since: None,
+            pending_since: None,
             plan: None,
             progress: None,
             shards: Vec::new(),
@@ -98,6 +110,9 @@ pub struct Progress {
     pub bytes_written: i64,
     /// Sources left out because they were bad or missing.
     pub skipped_sources: i64,
+    /// When the batches will be done if they go on as they did so far.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub estimated_completion_time: Option<Time>,
 }
 
 #[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Default)]

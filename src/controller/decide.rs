@@ -47,8 +47,19 @@ pub struct WorkerView {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WorkerState {
+    /// It exists and could not start yet; says why.
+    Waiting(String),
     Running,
+    /// It is not there through nobody's fault: evicted, its node lost, or it could not be created; says why.
+    Lost(String),
     Ended(WorkerEnd),
+}
+
+impl WorkerState {
+    /// Whether it may still act, now or later.
+    pub fn exists(&self) -> bool {
+        matches!(self, Self::Waiting(_) | Self::Running)
+    }
 }
 
 /// What a worker left behind.
@@ -70,6 +81,17 @@ pub struct Decision {
     pub start: Vec<(i32, i64)>,
     /// When to look again if nothing happens before.
     pub wake: Option<Duration>,
+    /// Whether the job's finalizer is to be added or removed.
+    pub finalizer: Option<FinalizerChange>,
+    /// The job has outlived its end by `ttlSecondsAfterFinished`: delete it.
+    pub expired: bool,
+}
+
+/// What to do with the finalizer that keeps a deleted job until its last worker has cleaned up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FinalizerChange {
+    Add,
+    Remove,
 }
 
 /// What the job needs next.
@@ -95,6 +117,8 @@ pub fn decide(observed: &Observed<'_>) -> Result<Decision, serde_json::Error> {
         stop,
         start,
         wake,
+        finalizer: None,
+        expired: false,
     })
 }
 
@@ -213,7 +237,7 @@ impl Deciding<'_> {
             .observed
             .workers
             .iter()
-            .filter(|worker| worker.state == WorkerState::Running)
+            .filter(|worker| worker.state.exists())
         {
             self.stop.push((worker.shard, worker.epoch));
         }
@@ -228,7 +252,7 @@ impl Deciding<'_> {
             .observed
             .workers
             .iter()
-            .filter(|worker| worker.state == WorkerState::Running)
+            .filter(|worker| worker.state.exists())
         {
             let current = self.next.shards.iter().find(|shard| shard.index == worker.shard);
             if current.is_none_or(|shard| shard.epoch > worker.epoch) {
@@ -275,15 +299,12 @@ impl Deciding<'_> {
         }
         let mut workers = self.observed.workers.iter();
         match workers.find(|worker| worker.shard == shard.index && worker.epoch == shard.epoch) {
-            Some(WorkerView {
-                state: WorkerState::Running,
-                ..
-            }) => Current::Running,
+            Some(WorkerView { state, .. }) if state.exists() => Current::Running,
             Some(WorkerView {
                 state: WorkerState::Ended(end),
                 ..
             }) => Current::Ended(end),
-            None => Current::Gone,
+            _ => Current::Gone,
         }
     }
 
@@ -446,7 +467,7 @@ impl Deciding<'_> {
             .observed
             .workers
             .iter()
-            .filter(|worker| worker.state == WorkerState::Running)
+            .filter(|worker| worker.state.exists())
             .count();
         let leaving = self.stop.len();
         if (running - leaving.min(running)) + self.start.len() >= self.observed.job.spec.parallelism as usize
@@ -475,6 +496,7 @@ impl Deciding<'_> {
             bytes_read,
             bytes_written: sum(|s| s.checkpoint.bytes_written),
             skipped_sources: sum(|s| s.checkpoint.skipped_sources),
+            estimated_completion_time: None,
         });
         let progressed = |s: &ShardStatus| s.checkpoint.sequence > s.start_sequence;
         let shards = &self.next.shards;

@@ -5,5 +5,5 @@ mod overlap;
 mod patch;
 mod watch;
 
-pub use decide::{Decision, Observed, WorkerEnd, WorkerState, WorkerView, decide};
+pub use decide::{Decision, FinalizerChange, Observed, WorkerEnd, WorkerState, WorkerView, decide};
 pub use watch::Watch;

@@ -5,21 +5,43 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::decide::{WorkerState, WorkerView};
 use crate::api::CompactionJobStatus;
 
 /// What an observer remembers of a job between two looks. New with the observer: a restart begins at 0.
 #[derive(Debug, Default)]
 pub struct Watch {
-    /// Per shard: epoch, holder and sequence, and since when they have been seen like that.
-    seen: BTreeMap<i32, ((i64, String, i64), Instant)>,
+    /// Per shard, since when it has been seen like that.
+    seen: BTreeMap<i32, (Seen, Instant)>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+struct Seen {
+    epoch: i64,
+    holder: String,
+    sequence: i64,
+    /// Waiting for a node, an image or a Secret is not lack of progress.
+    runs: bool,
 }
 
 impl Watch {
     /// Takes a look; returns what `decide` is told as `unchanged`.
-    pub fn look(&mut self, status: Option<&CompactionJobStatus>) -> BTreeMap<i32, Duration> {
+    pub fn look(
+        &mut self,
+        status: Option<&CompactionJobStatus>,
+        workers: &[WorkerView],
+    ) -> BTreeMap<i32, Duration> {
         let mut unchanged = BTreeMap::new();
         for shard in status.map_or(&[][..], |status| &status.shards) {
-            let state = (shard.epoch, shard.holder.clone(), shard.checkpoint.sequence);
+            let state = Seen {
+                epoch: shard.epoch,
+                holder: shard.holder.clone(),
+                sequence: shard.checkpoint.sequence,
+                runs: workers.iter().any(|worker| {
+                    (worker.shard, worker.epoch) == (shard.index, shard.epoch)
+                        && worker.state == WorkerState::Running
+                }),
+            };
             let seen = self
                 .seen
                 .entry(shard.index)

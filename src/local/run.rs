@@ -228,7 +228,7 @@ impl Driver<'_> {
 
     /// One pass: observe → decide → status → act.
     async fn round(&mut self, job: &CompactionJob) -> Result<Option<Duration>, Error> {
-        let unchanged = self.watch.look(job.status.as_ref());
+        let unchanged = self.watch.look(job.status.as_ref(), &self.views);
         let observed = Observed {
             job,
             workers: &self.views,

@@ -101,8 +101,8 @@ impl World {
         };
         let job = self.api.stale(behind);
         let others: Vec<_> = self.rival.iter().map(MemoryApi::job).collect();
-        let unchanged = memory.look(job.status.as_ref());
         let workers: Vec<WorkerView> = self.workers.iter().filter(|w| w.seen).map(Worker::view).collect();
+        let unchanged = memory.look(job.status.as_ref(), &workers);
         let observed = Observed {
             job: &job,
             workers: &workers,
