@@ -29,6 +29,8 @@ pub enum Command {
     },
     /// Print the CustomResourceDefinitions as YAML.
     Crds,
+    /// Run the operator: turns CompactionJobs of a cluster into worker pods.
+    Controller(ControllerArguments),
     /// Run one worker of a job; started by `run`.
     #[command(hide = true)]
     Worker(WorkerArguments),
@@ -79,4 +81,33 @@ pub struct WorkerArguments {
 pub enum Format {
     Text,
     Json,
+}
+
+#[derive(Debug, Args)]
+pub struct ControllerArguments {
+    /// Namespaces whose jobs are worked on; default: all.
+    #[arg(long, value_delimiter = ',')]
+    pub namespaces: Vec<String>,
+    /// Image of the worker pods.
+    #[arg(long)]
+    pub worker_image: String,
+    /// IfNotPresent, Always or Never; default: as the cluster has it.
+    #[arg(long)]
+    pub worker_image_pull_policy: Option<String>,
+    /// Secrets in the jobs' namespaces with which the image is pulled.
+    #[arg(long, value_delimiter = ',')]
+    pub worker_image_pull_secrets: Vec<String>,
+    /// Names this cluster in the working files of a bucket; clusters that share a bucket need different ones.
+    #[arg(long, default_value = "default")]
+    pub cluster_id: String,
+    /// Serves /metrics, /livez and /readyz.
+    #[arg(long, default_value = "0.0.0.0:8080")]
+    pub listen: std::net::SocketAddr,
+    #[arg(long, env = "POD_NAMESPACE", default_value = "default")]
+    pub lease_namespace: String,
+    #[arg(long, default_value = "compaction-operator")]
+    pub lease_name: String,
+    /// Jobs that are looked at at the same time.
+    #[arg(long, default_value_t = 16)]
+    pub concurrency: u16,
 }

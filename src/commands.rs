@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use compaction_operator::api::{CompactionJob, Limits, Quantity, condition, conditions};
+use compaction_operator::controller;
 use compaction_operator::engine::{PlanInput, preview};
 use compaction_operator::local::{
     self, Endpoint, Outcome, Recipe, Run, WorkerArguments, demo, manifest, run_worker, server,
@@ -233,6 +234,36 @@ pub(crate) async fn verify(arguments: cli::JobArguments) -> Answer {
     } else {
         ExitCode::from(FAILED)
     })
+}
+
+pub(crate) async fn controller(arguments: cli::ControllerArguments) -> Answer {
+    let settings = controller::Settings {
+        namespaces: arguments.namespaces,
+        pods: controller::PodSettings {
+            image: arguments.worker_image,
+            image_pull_policy: arguments.worker_image_pull_policy,
+            image_pull_secrets: arguments.worker_image_pull_secrets,
+            cluster: arguments.cluster_id,
+            log: std::env::var("COMPACTION_LOG").unwrap_or_else(|_| "info".to_owned()),
+        },
+        listen: arguments.listen,
+        lease_namespace: arguments.lease_namespace,
+        lease_name: arguments.lease_name,
+        concurrency: arguments.concurrency,
+    };
+    let stop = CancellationToken::new();
+    let signal = stop.clone();
+    tokio::spawn(async move {
+        wait_for_signal().await.ok();
+        signal.cancel();
+    });
+    match controller::run(settings, stop).await {
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        Err(error) => {
+            tracing::error!(%error, "the controller ends");
+            Ok(ExitCode::from(FAILED))
+        }
+    }
 }
 
 /// The job of every other command, on objects of its own.

@@ -29,6 +29,7 @@ fn main() -> ExitCode {
             Command::Verify(arguments) => commands::verify(arguments).await,
             Command::Demo { dir } => commands::demo(dir).await,
             Command::Crds => commands::crds(),
+            Command::Controller(arguments) => commands::controller(arguments).await,
             Command::Worker(arguments) => commands::worker(arguments).await,
         }
     });

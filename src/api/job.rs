@@ -10,6 +10,8 @@ use super::{CompactionJobStatus, Quantity};
 
 pub const GROUP: &str = "compaction.dev";
 pub const VERSION: &str = "v1alpha1";
+/// Keeps a deleted job until its last worker has cleaned up.
+pub const FINALIZER: &str = "compaction.dev/cleanup";
 
 /// Compaction of the objects under one prefix, done once.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq)]

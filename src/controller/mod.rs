@@ -1,9 +1,23 @@
-//! The brain: what a job needs next, from what is known of it. Never talks to the store.
+//! The controller: observe → decide → status → act. `decide` is pure and shared with the local driver; the
+//! rest is the operator on a cluster. Never talks to the store, never reads a Secret.
 
+mod cluster;
+mod context;
 mod decide;
+mod http;
+mod metrics;
+mod news;
+mod objects;
+mod observe;
 mod overlap;
 mod patch;
+mod places;
+mod reconcile;
+mod run;
+mod superfluous;
 mod watch;
 
 pub use decide::{Decision, FinalizerChange, Observed, WorkerEnd, WorkerState, WorkerView, decide};
+pub use objects::PodSettings;
+pub use run::{Error, Settings, run};
 pub use watch::Watch;

@@ -13,14 +13,17 @@ pub(super) fn predecessor<'a>(job: &CompactionJob, others: &'a [CompactionJob]) 
     }
     others
         .iter()
-        .filter(|other| {
-            other.metadata.uid != job.metadata.uid && holds_its_place(other) && overlap(job, other)
-        })
+        .filter(|other| is_rival(job, other))
         .filter(|other| has_started(other) || place(other) < place(job))
         .min_by_key(|other| (!has_started(other), place(other)))
 }
 
-fn has_started(job: &CompactionJob) -> bool {
+/// Whether `other` is another job, over the same objects, that is not through with them.
+pub(super) fn is_rival(job: &CompactionJob, other: &CompactionJob) -> bool {
+    other.metadata.uid != job.metadata.uid && holds_its_place(other) && overlap(job, other)
+}
+
+pub(super) fn has_started(job: &CompactionJob) -> bool {
     job.status
         .as_ref()
         .is_some_and(|status| status.start_time.is_some())

@@ -1,0 +1,155 @@
+//! What the reconciliations share: the client, the watched jobs, what is remembered of each, metrics and
+//! events.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use kube::runtime::reflector::Store;
+use kube::{Client, Resource, ResourceExt};
+
+use super::metrics::Metrics;
+use super::news::Notice;
+use super::objects::PodSettings;
+use super::places::Places;
+use super::reconcile::Memory;
+use crate::api::{CompactionJob, condition, conditions};
+use crate::deadline::within;
+
+/// An event is worth so much waiting, and no more.
+const EVENT: Duration = Duration::from_secs(5);
+/// Below what the API server takes as a note. Characters.
+const MAX_NOTE_CHARS: usize = 240;
+
+pub(super) struct Context {
+    pub client: Client,
+    pub pods: PodSettings,
+    pub places: Places,
+    pub metrics: Metrics,
+    recorder: Recorder,
+    /// One a watched namespace, or one for all.
+    stores: Vec<Store<CompactionJob>>,
+    remembered: Mutex<HashMap<String, Remembered>>,
+}
+
+/// Of one job, by its UID.
+#[derive(Clone, Default)]
+struct Remembered {
+    /// The passes over one job never overlap.
+    memory: Arc<tokio::sync::Mutex<Memory>>,
+    /// Passes in a row that ended in an error.
+    errors: u32,
+}
+
+impl Context {
+    pub(super) fn new(
+        client: Client,
+        pods: PodSettings,
+        metrics: Metrics,
+        stores: Vec<Store<CompactionJob>>,
+    ) -> Self {
+        let reporter = Reporter {
+            controller: "compaction-operator".to_owned(),
+            instance: std::env::var("POD_NAME").ok(),
+        };
+        Self {
+            recorder: Recorder::new(client.clone(), reporter),
+            client,
+            pods,
+            places: Places::default(),
+            metrics,
+            stores,
+            remembered: Mutex::default(),
+        }
+    }
+
+    pub(super) fn jobs(&self) -> Vec<Arc<CompactionJob>> {
+        self.stores.iter().flat_map(Store::state).collect()
+    }
+
+    fn of<T>(&self, job: &CompactionJob, what: impl FnOnce(&mut Remembered) -> T) -> T {
+        let mut remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
+        what(remembered.entry(job.uid().unwrap_or_default()).or_default())
+    }
+
+    pub(super) fn memory(&self, job: &CompactionJob) -> Arc<tokio::sync::Mutex<Memory>> {
+        self.of(job, |remembered| Arc::clone(&remembered.memory))
+    }
+
+    pub(super) fn passed(&self, job: &CompactionJob) {
+        self.of(job, |remembered| remembered.errors = 0);
+    }
+
+    /// One more error; returns how many there were in a row.
+    pub(super) fn erred(&self, job: &CompactionJob) -> u32 {
+        self.of(job, |remembered| {
+            remembered.errors = remembered.errors.saturating_add(1);
+            remembered.errors
+        })
+    }
+
+    /// Lets go of what is remembered of jobs that are gone.
+    pub(super) async fn forget(&self) {
+        let jobs: HashMap<String, Arc<CompactionJob>> = self
+            .jobs()
+            .into_iter()
+            .map(|job| (job.uid().unwrap_or_default(), job))
+            .collect();
+        self.remembered
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|uid, _| jobs.contains_key(uid));
+        self.places.forget(&jobs).await;
+    }
+
+    /// Brings the gauges up to what is known now.
+    pub(super) async fn gauge(&self) {
+        let mut states = HashMap::<String, i64>::new();
+        for job in self.jobs() {
+            let ready = job
+                .status
+                .as_ref()
+                .and_then(|s| condition(&s.conditions, conditions::READY));
+            *states
+                .entry(ready.map_or("New".to_owned(), |ready| ready.reason.clone()))
+                .or_default() += 1;
+        }
+        let memories: Vec<_> = {
+            let remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
+            remembered.values().map(|one| Arc::clone(&one.memory)).collect()
+        };
+        let mut age = Duration::ZERO;
+        for memory in memories {
+            // One that is in a pass right now is looked at the next time.
+            if let Ok(memory) = memory.try_lock() {
+                age = age.max(memory.checkpoint_age());
+            }
+        }
+        self.metrics.gauge(&states, age);
+    }
+
+    /// Tells people; a lost event must not hold up the work.
+    pub(super) async fn publish(&self, job: &CompactionJob, notice: Notice) {
+        let Notice {
+            warning,
+            reason,
+            note,
+        } = notice;
+        let event = Event {
+            type_: if warning {
+                EventType::Warning
+            } else {
+                EventType::Normal
+            },
+            reason: reason.to_owned(),
+            note: Some(note.chars().take(MAX_NOTE_CHARS).collect()),
+            action: "Reconcile".to_owned(),
+            secondary: None,
+        };
+        let published = within(EVENT, self.recorder.publish(&event, &job.object_ref(&()))).await;
+        if let Ok(Err(error)) = &published {
+            tracing::debug!(%error, reason, "an event was not published");
+        }
+    }
+}

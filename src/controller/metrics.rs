@@ -1,0 +1,295 @@
+//! What `/metrics` shows, under the names that dashboards of controllers know, and a few of our own. Every
+//! label is from a closed list; no job, bucket or key is named.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+
+use super::news::Counts;
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Pass {
+    controller: &'static str,
+    result: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Controller {
+    controller: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Direction {
+    direction: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct State {
+    state: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Election {
+    name: String,
+}
+
+const CONTROLLER: &str = "compactionjob";
+
+/// Cheap to clone; all clones count together.
+#[derive(Clone)]
+pub struct Metrics {
+    registry: std::sync::Arc<Mutex<Registry>>,
+    passes: Family<Pass, Counter>,
+    errors: Family<Controller, Counter>,
+    seconds: Family<Controller, Histogram>,
+    active: Family<Controller, Gauge>,
+    leader: Family<Election, Gauge>,
+    jobs: Family<State, Gauge>,
+    batches: Counter,
+    bytes: Family<Direction, Counter>,
+    workers_started: Counter,
+    workers_lost: Counter,
+    deadlines_exceeded: Counter,
+    fenced: Counter,
+    checkpoint_age: Gauge<f64, AtomicU64>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let metrics = Self {
+            registry: std::sync::Arc::default(),
+            passes: Family::default(),
+            errors: Family::default(),
+            seconds: Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.005, 2.0, 12))),
+            active: Family::default(),
+            leader: Family::default(),
+            jobs: Family::default(),
+            batches: Counter::default(),
+            bytes: Family::default(),
+            workers_started: Counter::default(),
+            workers_lost: Counter::default(),
+            deadlines_exceeded: Counter::default(),
+            fenced: Counter::default(),
+            checkpoint_age: Gauge::default(),
+        };
+        if let Ok(mut registry) = metrics.registry.lock() {
+            metrics.register(&mut registry);
+        }
+        metrics
+    }
+}
+
+impl Metrics {
+    fn register(&self, registry: &mut Registry) {
+        let mut all = |name: &str, help: &str, metric: &dyn Register| metric.register(registry, name, help);
+        all(
+            "controller_runtime_reconcile",
+            "Passes over a job, by result",
+            &self.passes,
+        );
+        all(
+            "controller_runtime_reconcile_errors",
+            "Passes that ended in an error",
+            &self.errors,
+        );
+        all(
+            "controller_runtime_reconcile_time_seconds",
+            "How long a pass takes",
+            &self.seconds,
+        );
+        all(
+            "controller_runtime_active_workers",
+            "Passes under way",
+            &self.active,
+        );
+        all(
+            "leader_election_master_status",
+            "1 in the controller that works",
+            &self.leader,
+        );
+        all(
+            "compaction_jobs",
+            "Jobs, by the reason of their condition Ready",
+            &self.jobs,
+        );
+        all("compaction_batches", "Batches done", &self.batches);
+        all(
+            "compaction_bytes",
+            "Bytes of sources read and of outputs written",
+            &self.bytes,
+        );
+        all(
+            "compaction_workers_started",
+            "Worker pods started",
+            &self.workers_started,
+        );
+        all(
+            "compaction_workers_lost",
+            "Workers that ended before their work did",
+            &self.workers_lost,
+        );
+        all(
+            "compaction_deadlines_exceeded",
+            "Batches that passed their upload deadline",
+            &self.deadlines_exceeded,
+        );
+        all(
+            "compaction_fenced",
+            "Claims and checkpoints of late workers that were refused",
+            &self.fenced,
+        );
+        all(
+            "compaction_checkpoint_age_seconds",
+            "The longest time for which a running worker has shown no new checkpoint",
+            &self.checkpoint_age,
+        );
+    }
+
+    /// A pass begins; ends when the returned guard is dropped.
+    pub(super) fn pass(&self) -> PassUnderWay<'_> {
+        self.active
+            .get_or_create(&Controller {
+                controller: CONTROLLER,
+            })
+            .inc();
+        PassUnderWay {
+            metrics: self,
+            began: tokio::time::Instant::now(),
+        }
+    }
+
+    pub(super) fn count(&self, counts: &Counts) {
+        self.batches.inc_by(counts.batches);
+        self.bytes
+            .get_or_create(&Direction { direction: "read" })
+            .inc_by(counts.bytes_read);
+        self.bytes
+            .get_or_create(&Direction { direction: "written" })
+            .inc_by(counts.bytes_written);
+        self.workers_started.inc_by(counts.workers_started);
+        self.workers_lost.inc_by(counts.workers_lost);
+        self.deadlines_exceeded.inc_by(counts.deadlines_exceeded);
+        self.fenced.inc_by(counts.fenced);
+    }
+
+    pub(super) fn gauge(&self, states: &HashMap<String, i64>, checkpoint_age: Duration) {
+        self.jobs.clear();
+        for (state, count) in states {
+            self.jobs
+                .get_or_create(&State { state: state.clone() })
+                .set(*count);
+        }
+        self.checkpoint_age.set(checkpoint_age.as_secs_f64());
+    }
+
+    pub(super) fn lead(&self, lease: &str, leads: bool) {
+        self.leader
+            .get_or_create(&Election {
+                name: lease.to_owned(),
+            })
+            .set(i64::from(leads));
+    }
+
+    /// In the text format that Prometheus reads.
+    pub(super) fn text(&self) -> String {
+        let mut out = String::new();
+        if let Ok(registry) = self.registry.lock() {
+            // Writing to a string does not fail.
+            text::encode(&mut out, &registry).ok();
+        }
+        out
+    }
+}
+
+/// A metric of any kind, as the registry takes it.
+trait Register {
+    fn register(&self, registry: &mut Registry, name: &str, help: &str);
+}
+
+impl<M: prometheus_client::registry::Metric + Clone> Register for M {
+    fn register(&self, registry: &mut Registry, name: &str, help: &str) {
+        registry.register(name, help, self.clone());
+    }
+}
+
+pub(super) struct PassUnderWay<'a> {
+    metrics: &'a Metrics,
+    began: tokio::time::Instant,
+}
+
+impl PassUnderWay<'_> {
+    pub(super) fn end(self, good: bool) {
+        let result = if good { "success" } else { "error" };
+        let passes = &self.metrics.passes;
+        passes
+            .get_or_create(&Pass {
+                controller: CONTROLLER,
+                result,
+            })
+            .inc();
+        if !good {
+            self.metrics
+                .errors
+                .get_or_create(&Controller {
+                    controller: CONTROLLER,
+                })
+                .inc();
+        }
+    }
+}
+
+impl Drop for PassUnderWay<'_> {
+    fn drop(&mut self) {
+        let controller = Controller {
+            controller: CONTROLLER,
+        };
+        self.metrics.active.get_or_create(&controller).dec();
+        let seconds = self.began.elapsed().as_secs_f64();
+        self.metrics.seconds.get_or_create(&controller).observe(seconds);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_counted_is_shown_under_the_known_names() {
+        let metrics = Metrics::default();
+        metrics.pass().end(true);
+        metrics.pass().end(false);
+        metrics.count(&Counts {
+            batches: 3,
+            bytes_read: 10,
+            ..Counts::default()
+        });
+        metrics.lead("compaction-operator", true);
+        metrics.gauge(&[("Running".to_owned(), 2)].into(), Duration::from_secs(7));
+        let text = metrics.text();
+        for line in [
+            r#"controller_runtime_reconcile_total{controller="compactionjob",result="success"} 1"#,
+            r#"controller_runtime_reconcile_errors_total{controller="compactionjob"} 1"#,
+            r#"controller_runtime_active_workers{controller="compactionjob"} 0"#,
+            r#"leader_election_master_status{name="compaction-operator"} 1"#,
+            r#"compaction_jobs{state="Running"} 2"#,
+            "compaction_batches_total 3",
+            r#"compaction_bytes_total{direction="read"} 10"#,
+            "compaction_checkpoint_age_seconds 7.0",
+        ] {
+            assert!(text.contains(line), "{line} is not in\n{text}");
+        }
+        metrics.gauge(&HashMap::new(), Duration::ZERO);
+        assert!(
+            !metrics.text().contains("Running"),
+            "a state without jobs is not shown"
+        );
+    }
+}

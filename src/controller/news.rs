@@ -1,0 +1,264 @@
+//! What happened to a job between two of its statuses: the events that people see, and what is counted.
+//! Pure. Text comes from the status only, which is bounded and names no key and no secret.
+
+use crate::api::{CompactionJobStatus, Failure, Reason, ShardStatus, condition, conditions};
+
+/// An event on the job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Notice {
+    pub warning: bool,
+    /// For people and for alerts; from a closed list.
+    pub reason: &'static str,
+    pub note: String,
+}
+
+/// What the metrics count.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Counts {
+    pub batches: u64,
+    pub bytes_read: u64,
+    pub bytes_written: u64,
+    pub workers_started: u64,
+    pub workers_lost: u64,
+    pub deadlines_exceeded: u64,
+    pub fenced: u64,
+}
+
+fn notice(warning: bool, reason: &'static str, note: String) -> Notice {
+    Notice {
+        warning,
+        reason,
+        note,
+    }
+}
+
+pub(super) fn notices(before: &CompactionJobStatus, after: &CompactionJobStatus) -> Vec<Notice> {
+    let mut notices = Vec::new();
+    if let (None, Some(plan)) = (&before.plan, &after.plan) {
+        let note = format!(
+            "{} sources ({} bytes) in {} batches of {} shards, {} objects left out",
+            plan.source_objects, plan.source_bytes, plan.batches, plan.shards, plan.skipped_objects
+        );
+        notices.push(notice(false, "Planned", note));
+    }
+    for failure in &after.failures {
+        if count(before, failure) < failure.count {
+            let late = is_late(failure);
+            let note = format!(
+                "shard {} at batch {}: {}: {}",
+                failure.shard, failure.batch, failure.reason, failure.message
+            );
+            notices.push(notice(
+                true,
+                if late { "DeadlineExceeded" } else { "WorkerLost" },
+                note,
+            ));
+        }
+    }
+    for (old, shard) in pairs(before, after) {
+        shard_notices(old, shard, &mut notices);
+    }
+    if after.is_announced() && !before.is_announced() {
+        let outputs = after.publish.as_ref().map_or(0, |publish| publish.outputs);
+        notices.push(notice(
+            false,
+            "Published",
+            format!("{outputs} outputs are published"),
+        ));
+    }
+    state_notices(before, after, &mut notices);
+    notices
+}
+
+fn shard_notices(old: &ShardStatus, shard: &ShardStatus, notices: &mut Vec<Notice>) {
+    let index = shard.index;
+    // A worker is started in the same patch that clears its waiting time; a bare new epoch only fences.
+    if started(old, shard) {
+        let (reason, from) = match shard.checkpoint.sequence {
+            0 => ("WorkerStarted", "at the beginning".to_owned()),
+            _ => ("Resumed", format!("after batch {}", shard.checkpoint.batch)),
+        };
+        let note = format!("shard {index}: a worker of epoch {} goes on {from}", shard.epoch);
+        notices.push(notice(false, reason, note));
+    }
+    if shard.refused > old.refused {
+        let note = format!(
+            "shard {index}: a worker that came too late was refused ({} in all)",
+            shard.refused
+        );
+        notices.push(notice(true, "Fenced", note));
+    }
+}
+
+fn state_notices(before: &CompactionJobStatus, after: &CompactionJobStatus, notices: &mut Vec<Notice>) {
+    let became_true = |type_: &str| {
+        let is = |status: &CompactionJobStatus| {
+            condition(&status.conditions, type_).is_some_and(|c| c.status == "True")
+        };
+        is(after) && !is(before)
+    };
+    let message = |type_: &str| {
+        condition(&after.conditions, type_).map_or(String::new(), |c| format!("{}: {}", c.reason, c.message))
+    };
+    if became_true(conditions::STALLED) {
+        notices.push(notice(true, "Failed", message(conditions::STALLED)));
+    }
+    if became_true(conditions::SUSPENDED) {
+        let note = "no worker runs; the checkpoints are kept".to_owned();
+        notices.push(notice(false, "Suspended", note));
+    }
+    let waits = |status: &CompactionJobStatus| {
+        condition(&status.conditions, conditions::READY)
+            .is_some_and(|c| c.reason == Reason::WaitingForJob.as_str())
+    };
+    if waits(after) && !waits(before) {
+        notices.push(notice(false, "WaitingForJob", message(conditions::READY)));
+    }
+}
+
+pub(super) fn counts(before: &CompactionJobStatus, after: &CompactionJobStatus) -> Counts {
+    let mut counts = Counts::default();
+    let rise = |old: i64, new: i64| u64::try_from(new - old).unwrap_or_default();
+    for (old, shard) in pairs(before, after) {
+        counts.batches += rise(old.checkpoint.batch, shard.checkpoint.batch);
+        counts.bytes_read += rise(old.checkpoint.bytes_read, shard.checkpoint.bytes_read);
+        counts.bytes_written += rise(old.checkpoint.bytes_written, shard.checkpoint.bytes_written);
+        counts.fenced += rise(old.refused.into(), shard.refused.into());
+        counts.workers_started += u64::from(started(old, shard));
+    }
+    for failure in &after.failures {
+        let more = rise(count(before, failure).into(), failure.count.into());
+        if is_late(failure) {
+            counts.deadlines_exceeded += more;
+        } else {
+            counts.workers_lost += more;
+        }
+    }
+    counts
+}
+
+fn started(old: &ShardStatus, shard: &ShardStatus) -> bool {
+    shard.epoch > old.epoch && shard.retry_time.is_none()
+}
+
+fn is_late(failure: &Failure) -> bool {
+    ["UploadDeadlineExceeded", "Stuck"].contains(&failure.reason.as_str())
+}
+
+/// How often this failure had been seen before.
+fn count(before: &CompactionJobStatus, failure: &Failure) -> i32 {
+    let same = |old: &&Failure| {
+        (old.shard, old.batch, &old.reason) == (failure.shard, failure.batch, &failure.reason)
+    };
+    before.failures.iter().find(same).map_or(0, |old| old.count)
+}
+
+/// Each shard beside what it was before.
+fn pairs<'a>(
+    before: &'a CompactionJobStatus,
+    after: &'a CompactionJobStatus,
+) -> impl Iterator<Item = (&'a ShardStatus, &'a ShardStatus)> {
+    static NEW: std::sync::LazyLock<ShardStatus> = std::sync::LazyLock::new(ShardStatus::default);
+    after.shards.iter().map(move |shard| {
+        let old = before.shards.iter().find(|old| old.index == shard.index);
+        (old.unwrap_or(&NEW), shard)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn status(value: Value) -> CompactionJobStatus {
+        serde_json::from_value(value).unwrap()
+    }
+
+    fn reasons(before: Value, after: Value) -> Vec<&'static str> {
+        let notices = notices(&status(before), &status(after));
+        notices.iter().map(|notice| notice.reason).collect()
+    }
+
+    fn shard(epoch: i64, sequence: i64, batch: i64) -> Value {
+        json!({"index": 0, "epoch": epoch, "checkpoint": {"sequence": sequence, "batch": batch, "bytesRead": batch * 10}})
+    }
+
+    #[test]
+    fn nothing_new_is_no_news() {
+        let same = json!({"shards": [shard(3, 4, 5)], "failures": [failure("WorkerLost", 2)]});
+        assert_eq!(reasons(same.clone(), same.clone()), [""; 0]);
+        assert_eq!(counts(&status(same.clone()), &status(same)), Counts::default());
+    }
+
+    #[test]
+    fn a_first_worker_starts_and_a_later_one_resumes() {
+        assert_eq!(
+            reasons(
+                json!({"shards": [shard(0, 0, 0)]}),
+                json!({"shards": [shard(1, 0, 0)]})
+            ),
+            ["WorkerStarted"]
+        );
+        assert_eq!(
+            reasons(
+                json!({"shards": [shard(1, 3, 2)]}),
+                json!({"shards": [shard(2, 3, 2)]})
+            ),
+            ["Resumed"]
+        );
+        let mut only_fenced = shard(2, 3, 2);
+        only_fenced["retryTime"] = json!("2026-01-01T00:00:00Z");
+        assert_eq!(
+            reasons(
+                json!({"shards": [shard(1, 3, 2)]}),
+                json!({"shards": [only_fenced]})
+            ),
+            [""; 0]
+        );
+    }
+
+    fn failure(reason: &str, count: i32) -> Value {
+        json!({"shard": 0, "batch": 1, "reason": reason, "message": "m", "count": count, "time": "2026-01-01T00:00:00Z"})
+    }
+
+    #[test]
+    fn failures_are_told_and_counted_once() {
+        let (before, after) = (
+            json!({"failures": [failure("WorkerLost", 1), failure("Stuck", 1)]}),
+            json!({"failures": [failure("WorkerLost", 1), failure("Stuck", 2), failure("UploadDeadlineExceeded", 1)]}),
+        );
+        assert_eq!(
+            reasons(before.clone(), after.clone()),
+            ["DeadlineExceeded", "DeadlineExceeded"]
+        );
+        let counts = counts(&status(before), &status(after));
+        assert_eq!((counts.deadlines_exceeded, counts.workers_lost), (2, 0));
+    }
+
+    #[test]
+    fn what_falls_is_not_counted_down() {
+        let counts = counts(
+            &status(json!({"shards": [shard(1, 9, 5)]})),
+            &status(json!({"shards": [shard(1, 10, 3)]})),
+        );
+        assert_eq!((counts.batches, counts.bytes_read), (0, 0));
+    }
+
+    #[test]
+    fn publication_failure_and_suspension_are_told() {
+        let publish = json!({"publish": {"outputs": 3, "announced": true}});
+        assert_eq!(reasons(json!({}), publish), ["Published"]);
+        let is = |type_: &str| {
+            json!({"conditions": [{"type": type_, "status": "True", "reason": "R", "message": "m",
+                "lastTransitionTime": "2026-01-01T00:00:00Z"}]})
+        };
+        assert_eq!(reasons(json!({}), is("Stalled")), ["Failed"]);
+        assert_eq!(reasons(json!({}), is("Suspended")), ["Suspended"]);
+        let refused = json!({"shards": [{"index": 0, "epoch": 1, "refused": 1}]});
+        assert_eq!(
+            reasons(json!({"shards": [{"index": 0, "epoch": 1}]}), refused),
+            ["Fenced"]
+        );
+    }
+}

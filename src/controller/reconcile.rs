@@ -1,0 +1,215 @@
+//! One pass over one job: observe → decide → status → act. What it remembers between passes is only what
+//! may be forgotten at any time.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use json_patch::{Patch, PatchOperation};
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+use tokio::time::Instant;
+
+use super::cluster::{Cluster, Error, Made, Patched};
+use super::context::Context;
+use super::decide::{Decision, Observed, WorkerState, WorkerView, decide};
+use super::superfluous::superfluous;
+use super::watch::Watch;
+use super::{news, overlap};
+use crate::api::{CompactionJob, CompactionJobStatus, condition, conditions};
+
+/// Workers move checkpoints every few seconds; their sum is worth a patch of its own only so often.
+const PROGRESS: Duration = Duration::from_secs(5);
+/// How often running workers are looked at, whatever the watch tells.
+const LOOK: Duration = Duration::from_secs(30);
+/// How often any job is, in case the watch missed something.
+const RESYNC: Duration = Duration::from_mins(10);
+/// After a refused patch: what refused it is on its way through the watch.
+const AGAIN: Duration = Duration::from_millis(500);
+
+/// What is remembered of a job from pass to pass.
+#[derive(Default)]
+pub(super) struct Memory {
+    watch: Watch,
+    /// The latest status that was seen; news is what differs from it.
+    seen: Option<CompactionJobStatus>,
+    progress_shown: Option<Instant>,
+    workers_allowed: bool,
+    /// Pods that the cluster did not let be made, and why.
+    denied: HashMap<(i32, i64), String>,
+}
+
+impl Memory {
+    /// For how long the shard whose worker runs and has shown nothing for longest has been seen unchanged.
+    pub(super) fn checkpoint_age(&self) -> Duration {
+        self.watch.longest_running()
+    }
+}
+
+/// Makes one pass; returns after how long the next one is due if nothing happens before.
+pub(super) async fn pass(
+    context: &Context,
+    job: &CompactionJob,
+    memory: &mut Memory,
+) -> Result<Duration, Error> {
+    let cluster = Cluster {
+        client: context.client.clone(),
+        namespace: job.namespace().unwrap_or_default(),
+    };
+    tell_news(context, job, job.status.as_ref(), memory).await;
+    let pods = match cluster.pods(job).await {
+        Ok(pods) => pods,
+        Err(error) => {
+            // Nothing was seen, so nothing was seen unchanged.
+            memory.watch.blind();
+            return Err(error);
+        }
+    };
+    let workers = views(&pods, memory);
+    let unchanged = memory.watch.look(job.status.as_ref(), &workers);
+    let mut turn = context.places.turn(job).await;
+    let others = match &turn {
+        Some(turn) => turn.others(job, &context.jobs()),
+        None => Vec::new(),
+    };
+    let observed = Observed {
+        job,
+        workers: &workers,
+        others: &others,
+        unchanged: &unchanged,
+        now: Timestamp::now(),
+    };
+    let mut decision = decide(&observed)?;
+    let wait = hold_back_progress(&mut decision, memory);
+    let fresh = if decision.patch.0.is_empty() {
+        job.clone()
+    } else {
+        match cluster.patch_status(job, &decision.patch).await? {
+            Patched::Done(fresh) => *fresh,
+            Patched::Refused => return Ok(AGAIN),
+        }
+    };
+    if let Some(turn) = &mut turn {
+        turn.acknowledge(&fresh);
+    }
+    drop(turn);
+    tell_news(context, &fresh, fresh.status.as_ref(), memory).await;
+    act(context, &cluster, &fresh, &decision, &pods, memory).await?;
+    let wakes = [
+        Some(RESYNC),
+        decision.wake,
+        wait,
+        (!pods.is_empty()).then_some(LOOK),
+    ];
+    Ok(wakes.into_iter().flatten().min().unwrap_or(RESYNC))
+}
+
+/// The pods, and those that could not be made.
+fn views(pods: &[(Pod, WorkerView)], memory: &Memory) -> Vec<WorkerView> {
+    let denied = memory.denied.iter().map(|((shard, epoch), why)| WorkerView {
+        shard: *shard,
+        epoch: *epoch,
+        state: WorkerState::Lost(why.clone()),
+    });
+    pods.iter().map(|(_, view)| view.clone()).chain(denied).collect()
+}
+
+/// A patch that tells nothing but progress waits until the last one is old enough; for how long.
+fn hold_back_progress(decision: &mut Decision, memory: &mut Memory) -> Option<Duration> {
+    if decision.patch.0.is_empty() || !tells_only_progress(&decision.patch) {
+        return None;
+    }
+    let age = memory.progress_shown.map(|shown| shown.elapsed());
+    if let Some(rest) = age.and_then(|age| PROGRESS.checked_sub(age)) {
+        decision.patch = Patch(Vec::new());
+        return Some(rest);
+    }
+    memory.progress_shown = Some(Instant::now());
+    None
+}
+
+fn tells_only_progress(patch: &Patch) -> bool {
+    patch.0.iter().all(|operation| {
+        matches!(operation, PatchOperation::Test(_))
+            || operation.path().to_string().starts_with("/status/progress")
+    })
+}
+
+async fn act(
+    context: &Context,
+    cluster: &Cluster,
+    job: &CompactionJob,
+    decision: &Decision,
+    pods: &[(Pod, WorkerView)],
+    memory: &mut Memory,
+) -> Result<(), Error> {
+    if decision.expired {
+        return cluster.delete_job(job).await;
+    }
+    if let Some(change) = decision.finalizer {
+        cluster.change_finalizer(job, change).await?;
+    }
+    let views: Vec<WorkerView> = pods.iter().map(|(_, view)| view.clone()).collect();
+    let status = job.status.clone().unwrap_or_default();
+    let mut leaving = superfluous(&status, &views, is_at_its_end(&status));
+    leaving.extend(&decision.stop);
+    for (pod, view) in pods {
+        let told = pod.metadata.deletion_timestamp.is_some();
+        if !told && leaving.contains(&(view.shard, view.epoch)) {
+            cluster.delete_pod(pod).await?;
+        }
+    }
+    if decision.start.is_empty() {
+        return Ok(());
+    }
+    if !memory.workers_allowed {
+        cluster.allow_workers(job).await?;
+        memory.workers_allowed = true;
+    }
+    for (shard, epoch) in &decision.start {
+        memory.denied.retain(|(of, _), _| of != shard);
+        if let Made::Denied(why) = cluster.make_pod(job, *shard, *epoch, &context.pods).await? {
+            tracing::warn!(job = job.name_any(), shard, epoch, why, "a pod may not be made");
+            memory.denied.insert((*shard, *epoch), why);
+        }
+    }
+    Ok(())
+}
+
+fn is_at_its_end(status: &CompactionJobStatus) -> bool {
+    let failed = condition(&status.conditions, conditions::STALLED).is_some_and(|c| c.status == "True");
+    failed || status.completion_time.is_some()
+}
+
+/// Events and counts of what happened since the status that was seen last. Of a job that this process
+/// sees for the first time nothing is told: another one has told it.
+async fn tell_news(
+    context: &Context,
+    job: &CompactionJob,
+    status: Option<&CompactionJobStatus>,
+    memory: &mut Memory,
+) {
+    let status = status.cloned().unwrap_or_default();
+    let known = memory.seen.replace(status.clone());
+    let before = match known {
+        Some(before) => before,
+        None if overlap::has_started(job) => return,
+        None => CompactionJobStatus::default(),
+    };
+    if is_older(&status, &before) {
+        // A view that lags behind: its news was told when it was new.
+        memory.seen = Some(before);
+        return;
+    }
+    context.metrics.count(&news::counts(&before, &status));
+    for notice in news::notices(&before, &status) {
+        context.publish(job, notice).await;
+    }
+}
+
+fn is_older(status: &CompactionJobStatus, than: &CompactionJobStatus) -> bool {
+    than.shards.iter().any(|old| {
+        let now = status.shards.iter().find(|shard| shard.index == old.index);
+        now.is_none_or(|now| (now.epoch, now.checkpoint.sequence) < (old.epoch, old.checkpoint.sequence))
+    })
+}

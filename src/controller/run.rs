@@ -1,0 +1,321 @@
+//! The controller process: waits for its CRDs and for the Lease, watches jobs and pods, and makes passes
+//! until it is told to stop or loses the Lease.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use futures::{StreamExt, TryStreamExt, stream};
+use k8s_openapi::api::core::v1::Pod;
+use kube::core::DeserializeGuard;
+use kube::runtime::controller::{Action, Config as Concurrency};
+use kube::runtime::reflector::{self, Store};
+use kube::runtime::watcher::{self, Event, watcher};
+use kube::runtime::{Controller, WatchStreamExt};
+use kube::{Api, Client, Config, ResourceExt};
+use kube_lease_manager::{LeaseManager, LeaseManagerBuilder};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::cluster::Error as PassError;
+use super::context::Context;
+use super::http::{self, Health, Ready};
+use super::metrics::Metrics;
+use super::objects::{JOB_UID, PodSettings};
+use super::reconcile;
+use crate::api::{CompactionJob, GROUP, VERSION};
+use crate::deadline::within;
+
+/// An answer to a call, but for watches.
+const ANSWER: Duration = Duration::from_secs(15);
+const CONNECT: Duration = Duration::from_secs(5);
+/// A whole pass: every call in it has a deadline of its own.
+const PASS: Duration = Duration::from_mins(2);
+const LOOK_FOR_CRDS: Duration = Duration::from_secs(2);
+const FORGET: Duration = Duration::from_mins(1);
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_mins(5);
+/// Seconds for which the Lease is held, and how long before their end it is renewed.
+const LEASE_SECONDS: u64 = 15;
+const RENEW_SECONDS: u64 = 5;
+
+/// What a controller is started with.
+pub struct Settings {
+    /// Empty: all of them.
+    pub namespaces: Vec<String>,
+    pub pods: PodSettings,
+    /// Where `/metrics`, `/livez` and `/readyz` are served.
+    pub listen: SocketAddr,
+    pub lease_namespace: String,
+    pub lease_name: String,
+    /// Passes at one time.
+    pub concurrency: u16,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("the API server's address and credentials: {0}")]
+    Config(#[from] kube::config::InferConfigError),
+    #[error("a client of the API server: {0}")]
+    Client(#[source] kube::Error),
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        address: SocketAddr,
+        source: std::io::Error,
+    },
+    #[error("the Lease {0}: {1}")]
+    Lease(String, kube_lease_manager::LeaseManagerError),
+    #[error("lost the Lease {0}; another controller works now")]
+    LeaseLost(String),
+}
+
+/// Runs until `stop`. An error ends the process, so that a fresh one begins with a fresh view.
+pub async fn run(settings: Settings, stop: CancellationToken) -> Result<(), Error> {
+    let (watching, calling) = clients().await?;
+    let (metrics, ready) = (Metrics::default(), Ready::default());
+    let listener = http::listen(settings.listen)
+        .await
+        .map_err(|source| Error::Listen {
+            address: settings.listen,
+            source,
+        })?;
+    let shown = Arc::new(Shown {
+        metrics: metrics.clone(),
+        context: OnceLock::new(),
+    });
+    let serving = tokio::spawn(http::serve(listener, ready.clone(), Arc::clone(&shown)));
+    let worked = stop
+        .run_until_cancelled(wait_for_crds(&calling))
+        .await
+        .map(|()| ready.set());
+    let outcome = match worked {
+        Some(()) => lead(&settings, watching, calling, &shown, &stop).await,
+        None => Ok(()),
+    };
+    serving.abort();
+    outcome
+}
+
+/// Two clients: a watch is silent for minutes, and any other call must be answered.
+async fn clients() -> Result<(Client, Client), Error> {
+    let mut config = Config::infer().await?;
+    config.connect_timeout = Some(CONNECT);
+    let watching = Client::try_from(config.clone()).map_err(Error::Client)?;
+    config.read_timeout = Some(ANSWER);
+    config.reset_reader_on_write = true;
+    let calling = Client::try_from(config).map_err(Error::Client)?;
+    Ok((watching, calling))
+}
+
+/// A chart may bring the CRDs after the controller, and discovery needs no rights.
+async fn wait_for_crds(client: &Client) {
+    let version = format!("{GROUP}/{VERSION}");
+    let mut told = false;
+    loop {
+        match within(ANSWER, client.list_api_group_resources(&version)).await {
+            Ok(Ok(resources)) if resources.resources.iter().any(|r| r.name == "compactionjobs") => return,
+            Ok(Err(error)) => tracing::debug!(%error, "the API server does not know {version}"),
+            _ => {}
+        }
+        if !told {
+            told = true;
+            tracing::warn!("waits for the CustomResourceDefinition of compactionjobs in {version}");
+        }
+        tokio::time::sleep(LOOK_FOR_CRDS).await;
+    }
+}
+
+/// Works while it holds the Lease, and gives it back at the end.
+async fn lead(
+    settings: &Settings,
+    watching: Client,
+    calling: Client,
+    shown: &Shown,
+    stop: &CancellationToken,
+) -> Result<(), Error> {
+    let name = settings.lease_name.clone();
+    let lease_error = |error| Error::Lease(settings.lease_name.clone(), error);
+    let manager = LeaseManagerBuilder::new(calling.clone(), &name)
+        .with_namespace(&settings.lease_namespace)
+        .with_duration(LEASE_SECONDS)
+        .with_grace(RENEW_SECONDS)
+        .build()
+        .await
+        .map_err(lease_error)?;
+    let (mut leads, renewing): (_, JoinHandle<Result<LeaseManager, _>>) = manager.watch().await;
+    shown.metrics.lead(&name, false);
+    let outcome = async {
+        let elected = async {
+            while !*leads.borrow_and_update() {
+                if leads.changed().await.is_err() {
+                    return false;
+                }
+            }
+            true
+        };
+        match stop.run_until_cancelled(elected).await {
+            None => return Ok(()),
+            Some(false) => return Err(Error::LeaseLost(name.clone())),
+            Some(true) => {}
+        }
+        tracing::info!(lease = name, "leads");
+        shown.metrics.lead(&name, true);
+        tokio::select! {
+            () = work(settings, watching, calling, shown, stop) => Ok(()),
+            _ = leads.changed() => Err(Error::LeaseLost(name.clone())),
+        }
+    }
+    .await;
+    drop(leads);
+    // Given back at once rather than after it expired; nothing depends on it.
+    within(ANSWER, renewing).await.ok();
+    outcome
+}
+
+async fn work(
+    settings: &Settings,
+    watching: Client,
+    calling: Client,
+    shown: &Shown,
+    stop: &CancellationToken,
+) {
+    let scopes: Vec<Option<&str>> = match &settings.namespaces[..] {
+        [] => vec![None],
+        names => names.iter().map(|name| Some(name.as_str())).collect(),
+    };
+    let (stores, controllers): (Vec<_>, Vec<_>) = scopes
+        .into_iter()
+        .map(|namespace| watch(namespace, &watching, settings.concurrency, stop))
+        .unzip();
+    let context = Arc::new(Context::new(
+        calling,
+        settings.pods.clone(),
+        shown.metrics.clone(),
+        stores,
+    ));
+    shown.context.set(Arc::clone(&context)).ok();
+    let passes = controllers
+        .into_iter()
+        .map(|controller| controller.run(pass, after_error, Arc::clone(&context)));
+    let passes = stream::select_all(passes.map(StreamExt::boxed)).for_each(|passed| async {
+        match passed {
+            // Normal after a deletion: a pod of a job that is gone.
+            Ok(_) | Err(kube::runtime::controller::Error::ObjectNotFound(_)) => {}
+            Err(error) => tracing::warn!(%error, "a pass failed"),
+        }
+    });
+    let forget = async {
+        loop {
+            tokio::time::sleep(FORGET).await;
+            context.forget().await;
+        }
+    };
+    tokio::select! {
+        () = passes => {}
+        () = forget => {}
+    }
+}
+
+/// Jobs and their pods in one namespace, or in all.
+fn watch(
+    namespace: Option<&str>,
+    client: &Client,
+    concurrency: u16,
+    stop: &CancellationToken,
+) -> (Store<CompactionJob>, Controller<CompactionJob>) {
+    let jobs: Api<DeserializeGuard<CompactionJob>> = match namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    };
+    let pods: Api<Pod> = match namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    };
+    let (store, writer) = reflector::store();
+    let jobs = watcher(jobs, watcher::Config::default())
+        .try_filter_map(|event| async move { Ok(understood(event)) })
+        .default_backoff()
+        .modify(forget_what_is_not_needed)
+        .reflect(writer)
+        .applied_objects();
+    let controller = Controller::for_stream(jobs, store.clone())
+        .owns(pods, watcher::Config::default().labels(JOB_UID))
+        .with_config(Concurrency::default().concurrency(concurrency))
+        .graceful_shutdown_on(stop.clone().cancelled_owned());
+    (store, controller)
+}
+
+/// A job that this version does not understand is left alone, and does not keep the others from being seen.
+fn understood(event: Event<DeserializeGuard<CompactionJob>>) -> Option<Event<CompactionJob>> {
+    let sound = |guard: DeserializeGuard<CompactionJob>| match guard.0 {
+        Ok(job) => Some(job),
+        Err(invalid) => {
+            let name = invalid.metadata.name.unwrap_or_default();
+            let namespace = invalid.metadata.namespace.unwrap_or_default();
+            tracing::error!(
+                namespace,
+                name,
+                error = invalid.error,
+                "a CompactionJob is not understood"
+            );
+            None
+        }
+    };
+    Some(match event {
+        Event::Apply(job) => Event::Apply(sound(job)?),
+        Event::InitApply(job) => Event::InitApply(sound(job)?),
+        Event::Delete(job) => Event::Delete(sound(job)?),
+        Event::Init => Event::Init,
+        Event::InitDone => Event::InitDone,
+    })
+}
+
+/// Most of a job's size, and nothing that is looked at.
+fn forget_what_is_not_needed(job: &mut CompactionJob) {
+    job.metadata.managed_fields = None;
+    if let Some(annotations) = &mut job.metadata.annotations {
+        annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
+    }
+}
+
+async fn pass(job: Arc<CompactionJob>, context: Arc<Context>) -> Result<Action, PassError> {
+    let memory = context.memory(&job);
+    let mut memory = memory.lock().await;
+    let under_way = context.metrics.pass();
+    let passed = within(PASS, reconcile::pass(&context, &job, &mut memory)).await;
+    let passed = passed.unwrap_or(Err(PassError::Late {
+        call: "a pass over the job",
+    }));
+    under_way.end(passed.is_ok());
+    let wait = passed?;
+    context.passed(&job);
+    Ok(Action::requeue(wait))
+}
+
+fn after_error(job: Arc<CompactionJob>, error: &PassError, context: Arc<Context>) -> Action {
+    let errors = context.erred(&job);
+    tracing::warn!(
+        namespace = job.namespace(),
+        name = job.name_any(),
+        %error,
+        "a pass is repeated"
+    );
+    let pause = FIRST_PAUSE * 2_u32.saturating_pow(errors.min(9).saturating_sub(1));
+    let pause = pause.min(LONGEST_PAUSE);
+    Action::requeue(pause.mul_f64(0.5 + fastrand::f64() / 2.0))
+}
+
+/// What `/metrics` is made of; before this process leads, the metrics alone.
+struct Shown {
+    metrics: Metrics,
+    context: OnceLock<Arc<Context>>,
+}
+
+impl Health for Shown {
+    async fn metrics(&self) -> String {
+        if let Some(context) = self.context.get() {
+            context.gauge().await;
+        }
+        self.metrics.text()
+    }
+}
