@@ -47,11 +47,12 @@ bench: ## Compaction beside a plain copy, and the memory of a worker. Not part o
 	cargo bench --locked --bench compaction
 
 .PHONY: crds
-crds: ## Generate crds/ from the types.
+crds: ## Generate crds/ and the chart's copy from the types.
 	@new=$$(mktemp)
 	trap 'rm -f "$$new"' EXIT
 	cargo run --release --locked --quiet -- crds >"$$new"
 	cat "$$new" >crds/compaction.dev.yaml
+	cat "$$new" >charts/compaction-operator/files/crds.yaml
 
 # What the rest needs and a machine may lack.
 .PHONY: tools
