@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# Makes the operator's image with a program that was built on this machine, loads it into a cluster, and prints its name.
+# usage: image.sh DIR PROGRAM     PROGRAM: statically linked (docs/testing.md)
+set -euo pipefail
+
+dir=$(realpath "${1:?usage: image.sh DIR PROGRAM}")
+program=${2:?usage: image.sh DIR PROGRAM}
+. "$(dirname "${BASH_SOURCE[0]}")/settings.sh"
+. "$here/images.sh"
+
+# Nothing else is in the image: a program that asks for a loader would not start.
+! grep -q '/ld-linux' "$program" || die "$program is linked dynamically; see docs/testing.md"
+load_image "$(make_operator_image "$program")"
+echo "$operator_image"
