@@ -1,6 +1,6 @@
 # Sourced: etcd, the API server, the controller manager and the scheduler.
 
-start_control_plane() {
+start_api_server() {
     # Reached on the loopback interface of the node only. Nothing here has to survive a power cut.
     start etcd "$dir/bin/etcd" --data-dir "$dir/etcd" --unsafe-no-fsync --log-level warn
     # Pods of the tests get the admission that is on by default, and what kubeadm adds.
@@ -18,6 +18,10 @@ start_control_plane() {
         --kubelet-client-certificate "$dir/pki/kubelet-client.crt" \
         --kubelet-client-key "$dir/pki/kubelet-client.key" \
         --kubelet-preferred-address-types InternalIP
+}
+
+start_control_plane() {
+    wait_for 90 'the API server' kube-apiserver kubectl get --raw /readyz
     start kube-controller-manager "$dir/bin/kube-controller-manager" \
         --kubeconfig "$dir/pki/kube-controller-manager.kubeconfig" \
         --use-service-account-credentials \
@@ -32,7 +36,6 @@ start_control_plane() {
 }
 
 wait_for_control_plane() {
-    wait_for 90 'the API server' kube-apiserver kubectl get --raw /readyz
     # Without it no pod is admitted.
     wait_for 60 'the first service account' kube-controller-manager kubectl get serviceaccount default --namespace default
 }

@@ -20,7 +20,7 @@ case $2 in
 stop)
     running || die "$daemon does not run"
     kill -KILL "$(cat "$dir/pids/$daemon")"
-    wait_for 10 "the end of $daemon" "$daemon" eval '! running'
+    while running; do sleep 0.1; done
     ;;
 start)
     ! running || die "$daemon runs"

@@ -6,9 +6,10 @@ set -euo pipefail
 dir=$(realpath "${1:?usage: image.sh DIR PROGRAM}")
 program=${2:?usage: image.sh DIR PROGRAM}
 . "$(dirname "${BASH_SOURCE[0]}")/settings.sh"
+. "$here/processes.sh"
 . "$here/images.sh"
 
 # Nothing else is in the image: a program that asks for a loader would not start.
-! grep -q '/ld-linux' "$program" || die "$program is linked dynamically; see docs/testing.md"
+! ldd "$program" 2>/dev/null | grep -q '=>' || die "$program is linked dynamically; see docs/testing.md"
 load_image "$(make_operator_image "$program")"
 echo "$operator_image"

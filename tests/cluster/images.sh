@@ -9,7 +9,8 @@ operator_image=localhost/compaction-operator:test
 make_image() {
     local image=$1 dockerfile=$2 stage=$3 work=$dir/images
     local archive=$work/$(tr /: -- <<<"$image").tar
-    local buildah=(buildah --storage-driver vfs --root "$work/storage" --runroot "$work/run")
+    # On the node, what buildah writes is the cluster's own.
+    local buildah=(on_node buildah --storage-driver vfs)
     mkdir -p "$work"
     rm -f "$archive"
     "${buildah[@]}" build --quiet --isolation chroot --pull=never --format docker --file "$dockerfile" \

@@ -4,8 +4,10 @@
 # containerd, kubelet and runc keep state are the cluster's own.
 make_node() {
     mkdir -p "$dir/var/lib" "$dir/var/log"
+    echo "nameserver $node_address" >"$dir/resolv.conf"
     printf '%q ' unshare --net --mount bash -c "
         set -e
+        mount --bind '$dir/resolv.conf' /etc/resolv.conf
         mount -t tmpfs tmpfs /run
         mount --bind '$dir/var/lib' /var/lib
         mount --bind '$dir/var/log' /var/log
@@ -15,9 +17,14 @@ make_node() {
         exec sleep infinity" >"$dir/commands/node"
     launch node
     wait_for 10 'the namespaces' node test -e "$dir/node-is-made"
+    local file
+    for file in "$here/service-names.sh" "$dir"/bin/*; do
+        on_node test -x "$file" || die "$(realpath "$file") is not visible on the node, which has its own /run, /var/lib and /var/log"
+    done
 }
 
-# The host reaches the node, the pods and the services; nothing in the cluster reaches further than the host.
+# The host reaches the node, the pods and the services; nothing in the cluster reaches further than the host:
+# it has no other route.
 connect_host() {
     local link=ctest$number
     ip link add "$link" type veth peer name host netns "$(cat "$dir/pids/node")"
@@ -25,7 +32,6 @@ connect_host() {
     ip link set "$link" up
     on_node ip address add "$node_address/30" dev host
     on_node ip link set host up
-    on_node ip route add default via "$host_address"
     ip route add "$services" via "$node_address"
     ip route add "$pods" via "$node_address"
 }

@@ -28,7 +28,6 @@ start_containerd() {
 }
 
 start_node() {
-    echo "nameserver $node_address" >"$dir/resolv.conf"
     cat >"$dir/kubelet.yaml" <<-END
 	apiVersion: kubelet.config.k8s.io/v1beta1
 	kind: KubeletConfiguration

@@ -24,12 +24,13 @@ die() {
     exit 1
 }
 
-# wait_for SECONDS WHAT DAEMON COMMAND...: until the command succeeds; else fails with the tail of the daemon's log.
+# wait_for SECONDS WHAT DAEMON COMMAND...: until the command succeeds. Fails with the end of the daemon's log when the
+# time is over or the daemon has ended.
 wait_for() {
     local deadline=$((SECONDS + $1)) what=$2 daemon=$3
     shift 3
     until "$@" >"$dir/last-answer" 2>&1; do
-        if ((SECONDS >= deadline)); then
+        if ((SECONDS >= deadline)) || ! kill -0 "$(cat "$dir/pids/$daemon")" 2>/dev/null; then
             say "waited in vain for $what; the last answer was:"
             tail -n 5 "$dir/last-answer" >&2
             say "the end of $dir/logs/$daemon.log:"

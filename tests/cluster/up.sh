@@ -33,15 +33,16 @@ make_groups
 make_node
 connect_host
 make_certificates
-start_control_plane
+start_api_server
 archives=("$(make_busybox_image)" "$(make_minio_image "$dir/bin/minio")")
 start_containerd
 for archive in "${archives[@]}"; do
     load_image "$archive"
 done
+start_control_plane
+start_dns
 wait_for_control_plane
 start_node
-start_dns
 apply_minio
 wait_for_node
 wait_for_dns
