@@ -24,6 +24,7 @@ stop)
     ;;
 start)
     ! running || die "$daemon runs"
+    join_group
     start_again "$daemon"
     ;;
 *) die "$usage" ;;

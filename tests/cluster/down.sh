@@ -10,7 +10,10 @@ dir=
 . "$here/processes.sh"
 . "$here/network.sh"
 
-[[ -e $record ]] || die "there is no cluster number $number"
+# One at a time: what ends the cluster of a killed run may still be at it.
+exec 9<"$here/down.sh"
+flock 9
+[[ -e $record ]] || { say "there is no cluster number $number"; exit 0; }
 dir=$(cat "$record")
 [[ -z ${1-} || $(realpath -m "$1") == "$dir" ]] || die "cluster number $number is in $dir, not in $1"
 

@@ -23,6 +23,9 @@ make_groups() {
     mkdir -p "$(hierarchies | head -n 1)/$name/daemons"
 }
 
+# The calling script, and all that it starts from now on, are of the cluster.
+join_group() { echo $$ >"$(hierarchies | head -n 1)/$name/daemons/cgroup.procs"; }
+
 # start DAEMON COMMAND...: on the node.
 start() {
     local daemon=$1
@@ -36,14 +39,11 @@ start_again() {
     launch "$1" nsenter --target "$(cat "$dir/pids/node")" --net --mount
 }
 
-# launch DAEMON [PREFIX...]: runs the command that is recorded for the daemon, in the cluster's group and a session of its own.
+# launch DAEMON [PREFIX...]: runs the command that is recorded for the daemon, in a session of its own.
 launch() {
     local daemon=$1
     shift
-    (
-        echo "$BASHPID" >"$(hierarchies | head -n 1)/$name/daemons/cgroup.procs"
-        exec setsid "$@" bash -c "exec $(cat "$dir/commands/$daemon")"
-    ) >>"$dir/logs/$daemon.log" 2>&1 </dev/null &
+    setsid "$@" bash -c "exec $(cat "$dir/commands/$daemon")" >>"$dir/logs/$daemon.log" 2>&1 </dev/null &
     echo $! >"$dir/pids/$daemon"
 }
 

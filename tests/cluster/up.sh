@@ -3,6 +3,7 @@
 # usage: up.sh [DIR]     DIR: empty or not there; else a new one. Say `down.sh` to end it.
 # Needs root, Go and Debian's packages, which it installs. Its processes live in namespaces of their own.
 set -euo pipefail
+shopt -s inherit_errexit
 
 ((EUID == 0)) || { echo 'cluster: must be root: it makes namespaces, control groups and mounts' >&2; exit 1; }
 dir=$(realpath -m "${1:-$(mktemp -d "${TMPDIR:-/tmp}/compaction-cluster.XXXXXX")}")
@@ -30,15 +31,16 @@ done
 
 say 'node, control plane'
 make_groups
+join_group
 make_node
 connect_host
 make_certificates
 start_api_server
-archives=("$(make_busybox_image)" "$(make_minio_image "$dir/bin/minio")")
+busybox=$(make_busybox_image)
+minio=$(make_minio_image "$dir/bin/minio")
 start_containerd
-for archive in "${archives[@]}"; do
-    load_image "$archive"
-done
+load_image "$busybox"
+load_image "$minio"
 start_control_plane
 start_dns
 wait_for_control_plane
