@@ -1,9 +1,13 @@
 //! The command line: what can be asked for. No logic.
 #![allow(clippy::doc_markdown)] // The doc comments are the help text.
 
+use std::fmt;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use compaction_operator::api::Quantity;
+use compaction_operator::engine::Window;
 
 /// Compacts objects in S3-compatible storage: durable at every batch, resumable from every checkpoint.
 #[derive(Debug, Parser)]
@@ -31,9 +35,18 @@ pub enum Command {
     Crds,
     /// Run the operator: turns CompactionJobs of a cluster into worker pods.
     Controller(ControllerArguments),
+    /// Run one worker of a job: what the controller's pods do.
+    Worker(Box<WorkerArguments>),
     /// Run one worker of a job; started by `run`.
     #[command(hide = true)]
-    Worker(WorkerArguments),
+    LocalWorker(LocalWorkerArguments),
+    /// Ask whether something is ready: ends with 0 if a GET of the URL is answered with 200.
+    #[command(hide = true)]
+    Ready {
+        /// Plain http.
+        #[arg(long)]
+        url: String,
+    },
 }
 
 #[derive(Debug, Clone, Args)]
@@ -48,9 +61,6 @@ pub struct JobArguments {
     pub output: Format,
 }
 
-/// Keeps a worker below 128 MiB of memory.
-pub const DEFAULT_WINDOW: &str = "80Mi";
-
 #[derive(Debug, Args)]
 pub struct RunArguments {
     #[command(flatten)]
@@ -58,13 +68,62 @@ pub struct RunArguments {
     /// Where the job's status is kept; default: JOB.state.json beside the manifest.
     #[arg(long, value_name = "FILE")]
     pub state: Option<PathBuf>,
-    /// Bytes that a worker may have in memory at one time, e.g. 80Mi.
-    #[arg(long, value_name = "SIZE", default_value = DEFAULT_WINDOW)]
-    pub window: String,
+    /// Bytes that a worker may have in memory at one time.
+    #[arg(long, value_name = "SIZE", default_value_t = Size(Window::DEFAULT_BYTES))]
+    pub window: Size,
+}
+
+/// What the controller tells the pod that it makes; every flag can come from the environment.
+#[derive(Debug, Args)]
+pub struct WorkerArguments {
+    /// Where the job is.
+    #[arg(long, env = "COMPACTION_NAMESPACE")]
+    pub namespace: String,
+    /// The job's name.
+    #[arg(long, env = "COMPACTION_JOB", value_name = "NAME")]
+    pub job: String,
+    /// The job's UID: one of the same name that was created anew is another job.
+    #[arg(long, env = "COMPACTION_JOB_UID", value_name = "UID")]
+    pub job_uid: String,
+    #[arg(long, env = "COMPACTION_SHARD", value_name = "N")]
+    pub shard: i32,
+    #[arg(long, env = "COMPACTION_EPOCH", value_name = "N")]
+    pub epoch: i64,
+    /// UID of this pod, by the downward API.
+    #[arg(long, env = "POD_UID", value_name = "UID")]
+    pub holder: String,
+    /// Names the cluster in the ledger's path.
+    #[arg(long, env = "COMPACTION_CLUSTER", value_name = "ID")]
+    pub cluster: String,
+    /// The pod's terminationGracePeriodSeconds.
+    #[arg(
+        long,
+        env = "COMPACTION_GRACE_SECONDS",
+        value_name = "SECONDS",
+        default_value_t = 60
+    )]
+    pub grace_seconds: u64,
+    /// A mounted Secret with accessKeyId, secretAccessKey and perhaps sessionToken.
+    #[arg(long, env = "COMPACTION_CREDENTIALS_DIR", value_name = "DIR")]
+    pub credentials_dir: Option<PathBuf>,
+    /// PEM certificates to trust besides those of the system.
+    #[arg(long, env = "COMPACTION_CA_BUNDLE", value_name = "FILE")]
+    pub ca_bundle: Option<PathBuf>,
+    /// Bytes in memory at one time; default: from the container's memory limit.
+    #[arg(long, env = "COMPACTION_WINDOW", value_name = "SIZE")]
+    pub window: Option<Size>,
+    /// Gets the worker's end as a line of JSON, if the file exists.
+    #[arg(
+        long,
+        env = "COMPACTION_TERMINATION_MESSAGE",
+        value_name = "FILE",
+        default_value = "/dev/termination-log"
+    )]
+    pub termination_message: PathBuf,
 }
 
 #[derive(Debug, Args)]
-pub struct WorkerArguments {
+pub struct LocalWorkerArguments {
     #[arg(long)]
     pub state: PathBuf,
     #[arg(long)]
@@ -110,4 +169,27 @@ pub struct ControllerArguments {
     /// Jobs that are looked at at the same time.
     #[arg(long, default_value_t = 16)]
     pub concurrency: u16,
+}
+
+/// A number of bytes as people write it: 64Mi.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Size(pub u64);
+
+impl FromStr for Size {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let bytes = Quantity::new(text).bytes();
+        bytes.map(Self).ok_or_else(|| format!("{text} is not a size"))
+    }
+}
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_multiple_of(1 << 20) {
+            write!(f, "{}Mi", self.0 >> 20)
+        } else {
+            write!(f, "{}", self.0)
+        }
+    }
 }

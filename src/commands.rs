@@ -1,19 +1,26 @@
 //! The commands: each takes its arguments, calls the library, prints, and returns an exit code.
 
+use std::error::Error as _;
 use std::fmt::Display;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
-use compaction_operator::api::{CompactionJob, Limits, Quantity, condition, conditions};
+use compaction_operator::api::{CompactionJob, Limits, condition, conditions};
 use compaction_operator::controller;
-use compaction_operator::engine::{PlanInput, preview};
+use compaction_operator::deadline::within;
+use compaction_operator::engine::{PlanInput, Window, preview};
 use compaction_operator::local::{
     self, Endpoint, Outcome, Recipe, Run, WorkerArguments, demo, manifest, run_worker, server,
 };
 use compaction_operator::store::{CredentialsFrom, S3, Store};
 use compaction_operator::verify;
-use compaction_operator::worker::store_settings;
+use compaction_operator::worker::{Identity, PodArguments, run_pod, store_settings};
+use hyper::StatusCode;
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli;
@@ -74,16 +81,12 @@ pub(crate) async fn run(arguments: cli::RunArguments) -> Answer {
         .state
         .clone()
         .unwrap_or_else(|| manifest.with_extension("state.json"));
-    let window = Quantity::new(&arguments.window);
-    let window_bytes = window
-        .bytes()
-        .ok_or_else(|| format!("--window: {window} is not a size"))?;
     let run = Run::prepare(manifest, &state)?;
     let outcome = drive(
         &run,
         store.as_deref(),
         &state,
-        window_bytes,
+        arguments.window.0,
         *output == Format::Json,
     )
     .await?;
@@ -197,8 +200,59 @@ pub(crate) async fn plan(arguments: cli::JobArguments) -> Answer {
     Ok(ExitCode::SUCCESS)
 }
 
+/// The most that the kubelet takes of a termination message.
+const TERMINATION_MESSAGE_BYTES: usize = 4096;
+
 pub(crate) async fn worker(arguments: cli::WorkerArguments) -> Answer {
-    let cli::WorkerArguments {
+    let file = arguments.termination_message;
+    let end = run_pod(PodArguments {
+        namespace: arguments.namespace,
+        job: arguments.job,
+        identity: Identity {
+            job_uid: arguments.job_uid,
+            shard: arguments.shard,
+            epoch: arguments.epoch,
+            holder: arguments.holder,
+        },
+        cluster: arguments.cluster,
+        grace: Duration::from_secs(arguments.grace_seconds),
+        credentials: arguments.credentials_dir,
+        ca_bundle: arguments.ca_bundle,
+        window: arguments.window.map(|window| window.0),
+    })
+    .await;
+    tracing::info!(
+        code = end.code,
+        reason = end.reason,
+        why = end.message,
+        "worker ends"
+    );
+    // The kubelet makes the file; without one there is nobody to tell.
+    let told = std::fs::File::options().write(true).truncate(true).open(&file);
+    if let Ok(mut told) = told
+        && let Err(error) = told.write_all(end.line(TERMINATION_MESSAGE_BYTES)?.as_bytes())
+    {
+        tracing::warn!(%error, file = %file.display(), "the termination message cannot be written");
+    }
+    Ok(ExitCode::from(u8::try_from(end.code)?))
+}
+
+/// How long an answer may take that tells whether something is ready.
+const READY: Duration = Duration::from_secs(5);
+
+pub(crate) async fn ready(url: &str) -> Answer {
+    let client = Client::builder(TokioExecutor::new()).build_http::<String>();
+    let (is_ready, said) = match within(READY, client.get(url.parse()?)).await {
+        Ok(Ok(answer)) => (answer.status() == StatusCode::OK, answer.status().to_string()),
+        Ok(Err(error)) => (false, error.source().unwrap_or(&error).to_string()),
+        Err(elapsed) => (false, elapsed.to_string()),
+    };
+    println!("{url}: {said}");
+    Ok(ExitCode::from(if is_ready { 0 } else { FAILED }))
+}
+
+pub(crate) async fn local_worker(arguments: cli::LocalWorkerArguments) -> Answer {
+    let cli::LocalWorkerArguments {
         state,
         shard,
         epoch,
@@ -285,7 +339,7 @@ pub(crate) async fn demo(directory: Option<PathBuf>) -> Answer {
     let arguments = cli::RunArguments {
         job: job.clone(),
         state: None,
-        window: cli::DEFAULT_WINDOW.to_owned(),
+        window: cli::Size(Window::DEFAULT_BYTES),
     };
     let code = run(arguments).await?;
     if code != ExitCode::SUCCESS {

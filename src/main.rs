@@ -12,12 +12,9 @@ use cli::{Cli, Command};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let filter =
-        EnvFilter::try_from_env("COMPACTION_LOG").unwrap_or_else(|_| EnvFilter::new("error,s3s=off"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .init();
+    log();
+    // Fails only where one is installed already, and nothing before this installs one.
+    rustls::crypto::ring::default_provider().install_default().ok();
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => return commands::exit(Err(error.into())),
@@ -30,9 +27,25 @@ fn main() -> ExitCode {
             Command::Demo { dir } => commands::demo(dir).await,
             Command::Crds => commands::crds(),
             Command::Controller(arguments) => commands::controller(arguments).await,
-            Command::Worker(arguments) => commands::worker(arguments).await,
+            Command::Worker(arguments) => commands::worker(*arguments).await,
+            Command::LocalWorker(arguments) => commands::local_worker(arguments).await,
+            Command::Ready { url } => commands::ready(&url).await,
         }
     });
     runtime.shutdown_background();
     commands::exit(answer)
+}
+
+/// To standard error: `COMPACTION_LOG` says how much, `COMPACTION_LOG_FORMAT=json` how.
+fn log() {
+    let filter =
+        EnvFilter::try_from_env("COMPACTION_LOG").unwrap_or_else(|_| EnvFilter::new("error,s3s=off"));
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    if std::env::var("COMPACTION_LOG_FORMAT").is_ok_and(|format| format == "json") {
+        log.json().init();
+    } else {
+        log.init();
+    }
 }

@@ -30,12 +30,17 @@ pub(crate) struct Shares {
 
 impl Window {
     /// The default, which keeps a worker below 128 MiB of memory.
-    pub const DEFAULT_BYTES: u64 = 80 << 20;
+    pub const DEFAULT_BYTES: u64 = 64 << 20;
     /// The usual size of a read: large enough for throughput, small enough to have several in a window.
     pub const READ_BYTES: u64 = 4 << 20;
 
+    /// The smallest window for parts and reads of these sizes: the merge, two parts and two reads.
+    pub const fn least(part_bytes: u64, read_bytes: u64) -> u64 {
+        MERGE_BYTES + 2 * part_bytes + 2 * read_bytes
+    }
+
     pub(crate) fn shares(self, part_bytes: u64) -> Result<Shares, Error> {
-        let least = MERGE_BYTES + 2 * part_bytes + 2 * self.read_bytes;
+        let least = Self::least(part_bytes, self.read_bytes);
         if self.bytes < least {
             return Err(Error::WindowTooSmall {
                 window: self.bytes,
@@ -69,8 +74,8 @@ mod tests {
         assert_eq!(
             shares,
             Shares {
-                uploads: 4,
-                read_bytes: 24 << 20
+                uploads: 3,
+                read_bytes: 16 << 20
             }
         );
     }

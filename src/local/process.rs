@@ -54,7 +54,7 @@ impl Process {
         ended: mpsc::UnboundedSender<Ended>,
     ) -> std::io::Result<Self> {
         let mut command = Command::new(&recipe.program);
-        command.arg("worker").arg("--state").arg(&recipe.state);
+        command.arg("local-worker").arg("--state").arg(&recipe.state);
         command.args(["--shard", &shard.to_string(), "--epoch", &epoch.to_string()]);
         command.args(["--window", &recipe.window_bytes.to_string()]);
         if let Some(endpoint) = &recipe.endpoint {

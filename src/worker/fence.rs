@@ -70,23 +70,9 @@ impl ShardFence {
 
     /// The job as it stands, if this worker still holds its shard.
     pub async fn job(&self) -> Result<CompactionJob, FenceError> {
-        let job = self.read().await?;
+        let job = read(self.api.as_ref()).await?;
         self.holds(&job)?;
         Ok(job)
-    }
-
-    async fn read(&self) -> Result<CompactionJob, FenceError> {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            match self.api.get().await {
-                Ok(job) => return Ok(job),
-                Err(ApiError::NotFound) => return Err(FenceError::Fenced("the job is gone".to_owned())),
-                Err(error) if Instant::now() >= deadline => {
-                    return Err(FenceError::Unavailable(error.to_string()));
-                }
-                Err(_) => sleep(PAUSE).await,
-            }
-        }
     }
 
     fn shard<'a>(&self, job: &'a CompactionJob) -> Option<&'a ShardStatus> {
@@ -172,7 +158,7 @@ impl ShardFence {
                 Err(ApiError::Refused(why)) => Some(why),
                 Err(ApiError::Unknown(_)) => None,
             };
-            let job = self.read().await?;
+            let job = read(self.api.as_ref()).await?;
             if self.stands(&job, checkpoint)? {
                 return Ok(job);
             }
@@ -292,6 +278,21 @@ impl Fence for ShardFence {
 
     async fn show_progress(&self) -> Result<(), FenceError> {
         self.change(self.next(), Vec::new()).await
+    }
+}
+
+/// The job, waited for as long as an API server that does not answer may take.
+pub(super) async fn read(api: &dyn JobApi) -> Result<CompactionJob, FenceError> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match api.get().await {
+            Ok(job) => return Ok(job),
+            Err(ApiError::NotFound) => return Err(FenceError::Fenced("the job is gone".to_owned())),
+            Err(error) if Instant::now() >= deadline => {
+                return Err(FenceError::Unavailable(error.to_string()));
+            }
+            Err(_) => sleep(PAUSE).await,
+        }
     }
 }
 

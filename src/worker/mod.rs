@@ -3,23 +3,28 @@
 //! Never decides about retries: it ends with a code that says what happened, and the controller decides.
 
 mod api;
+mod api_server;
 mod connect;
+mod end;
 mod fence;
+mod memory;
+mod pod;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 pub use api::{ApiError, JobApi};
+pub use api_server::ApiServer;
 pub use connect::store_settings;
+pub use end::End;
 pub use fence::{Identity, ShardFence};
+pub use pod::{PodArguments, run_pod};
 
-use crate::api::{CompactionJob, CompactionJobSpec, Duty, InvalidSpec, Limits, SourceDisposition, exit};
-use crate::disposition::Disposition;
+use crate::api::{CompactionJob, CompactionJobSpec, Duty, InvalidSpec, Limits, SourceDisposition};
 use crate::engine::{
-    self, Context, Ended, Error, FenceError, Finished, Ledger, PlanInput, ShardInput, Window, Wish, Writer,
+    self, Context, Ended, Error, Finished, Ledger, PlanInput, ShardInput, Window, Wish, Writer,
 };
 use crate::plan;
 use crate::store::Store;
@@ -42,37 +47,12 @@ pub struct Start {
     pub limits: fn(&CompactionJobSpec) -> Result<Limits, InvalidSpec>,
 }
 
-/// How a worker ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct End {
-    /// One of [`exit`].
-    pub code: i32,
-    pub reason: String,
-    pub message: String,
-}
-
 /// Runs a worker to its end.
 pub async fn run(start: Start) -> End {
     match work(&start).await {
-        Ok(()) => End {
-            code: exit::DONE,
-            reason: "Done".to_owned(),
-            message: String::new(),
-        },
-        Err(error) => {
-            let code = match (&error, error.disposition()) {
-                (Error::Fence(FenceError::Fenced(_)), _) => exit::FENCED,
-                (Error::Deadline(_), _) => exit::DEADLINE,
-                (_, Disposition::Retry) => exit::RETRY,
-                (_, Disposition::Wait) => exit::STORAGE,
-                (_, Disposition::GiveUp) => exit::GIVE_UP,
-            };
-            End {
-                code,
-                reason: error.reason().to_owned(),
-                message: error.to_string(),
-            }
-        }
+        Ok(()) if start.stop.is_cancelled() => End::stopped(""),
+        Ok(()) => End::done(),
+        Err(error) => End::failed(&error),
     }
 }
 

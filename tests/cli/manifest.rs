@@ -119,7 +119,9 @@ fn a_window_that_is_no_size_or_too_small_is_refused_and_can_be_corrected() {
         let output = place.run_command().args(["--window", window]).output();
         super::common::program::Said::from(output.unwrap())
     };
-    run("much").ends_with(2).names(&["--window: much is not a size"]);
+    run("much")
+        .ends_with(2)
+        .names(&["invalid value 'much' for '--window <SIZE>'", "much is not a size"]);
     run("16Mi").ends_with(2).names(&[
         "--window",
         "16777216 bytes is too small",

@@ -250,7 +250,7 @@ pub fn is_worker(pid: u32) -> bool {
     let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let mut arguments = line.split(|byte| *byte == 0);
     arguments.next() == Some(env!("CARGO_BIN_EXE_compaction-operator").as_bytes())
-        && arguments.next() == Some(b"worker")
+        && arguments.next() == Some(b"local-worker")
 }
 
 pub fn signal(pid: u32, signal: &str) {
