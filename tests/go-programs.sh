@@ -14,9 +14,10 @@ go_programs() {
     ldflags=$1
     shift
     mkdir -p "$programs"
+    new=$programs/$1.new
     exec 9>"$programs/$1.lock"
     flock 9 # whoever comes second waits for the first one's programs
-    paths= packages= renames=
+    paths='' packages='' renames=''
     while [ $# -gt 0 ]; do
         path=$programs/$1-$(pinned "$2")
         paths="$paths$path
@@ -30,14 +31,14 @@ go_programs() {
         shift 3
     done
     if [ -n "$packages" ]; then
-        new=$(mktemp -d "$programs/new.XXXXXX")
-        trap 'rm -rf "$new"' EXIT
+        rm -rf "$new" # of a build that was killed
         # $packages is a list of words.
         CGO_ENABLED=0 nice go build -trimpath -ldflags "$ldflags" -o "$new/" $packages >&2
         # Renamed into place when all are whole: a build that is killed leaves no program behind.
         printf %s "$renames" | while read -r built path; do
             mv "$new/$built" "$path"
         done
+        rmdir "$new"
     fi
     exec 9>&-
     printf %s "$paths"

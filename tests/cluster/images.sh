@@ -8,7 +8,7 @@ operator_image=localhost/compaction-operator:test
 # Prints the archive's path.
 make_image() {
     local image=$1 dockerfile=$2 stage=$3 work=$dir/images
-    local archive=$work/$(tr /: -- <<<"$image").tar
+    local archive=$work/${image//[\/:]/-}.tar
     # On the node, what buildah writes is the cluster's own.
     local buildah=(on_node buildah --storage-driver vfs)
     mkdir -p "$work"
