@@ -6,6 +6,7 @@ set -euo pipefail
 usage='usage: daemon.sh DIR stop|start NAME'
 dir=$(realpath "${1:?$usage}")
 daemon=${3:?$usage}
+number=$(cat "$dir/number")
 here=$(dirname "${BASH_SOURCE[0]}")
 . "$here/settings.sh"
 . "$here/processes.sh"

@@ -6,6 +6,7 @@ set -euo pipefail
 ((EUID == 0)) || { echo 'cluster: must be root' >&2; exit 1; }
 here=$(dirname "${BASH_SOURCE[0]}")
 dir=
+number=$(cat "${1-}/number" 2>/dev/null) || true
 . "$here/settings.sh"
 . "$here/processes.sh"
 . "$here/network.sh"

@@ -6,6 +6,7 @@ shopt -s inherit_errexit
 
 dir=$(realpath "${1:?usage: image.sh DIR PROGRAM}")
 program=${2:?usage: image.sh DIR PROGRAM}
+number=$(cat "$dir/number")
 . "$(dirname "${BASH_SOURCE[0]}")/settings.sh"
 . "$here/processes.sh"
 . "$here/images.sh"

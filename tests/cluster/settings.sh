@@ -3,7 +3,7 @@
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
 # Clusters with different numbers live side by side; the number is in every name and address outside $dir.
-number=${COMPACTION_TEST_CLUSTER:-0}
+number=${number:-${COMPACTION_TEST_CLUSTER:-0}}
 [[ $number =~ ^[0-9]+$ && $number -le 255 ]] || { echo "COMPACTION_TEST_CLUSTER is a number up to 255, not '$number'" >&2; exit 2; }
 
 name=compaction-test-$number

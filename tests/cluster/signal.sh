@@ -8,6 +8,7 @@ usage='usage: signal.sh DIR SIGNAL NAMESPACE POD | signal.sh DIR SIGNAL UID'
 dir=$(realpath "${1:?$usage}")
 signal=${2:?$usage}
 uid=${3:?$usage}
+number=$(cat "$dir/number")
 . "$(dirname "${BASH_SOURCE[0]}")/settings.sh"
 . "$here/processes.sh"
 

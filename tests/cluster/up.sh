@@ -20,6 +20,7 @@ case $dir/ in /run/* | /var/run/* | /var/lib/* | /var/log/*) die "$dir is not vi
 [[ ! -e $dir || -z $(ls -A "$dir") ]] || die "$dir is not empty"
 mkdir -p "$dir"/{bin,commands,logs,pids}
 chmod 700 "$dir"
+echo "$number" >"$dir/number"
 echo "$dir" >"$record"
 export KUBECACHEDIR=$dir/cache
 
