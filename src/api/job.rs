@@ -162,7 +162,7 @@ pub struct S3 {
     /// worker finds in its environment (a role of its service account, environment variables, a profile).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials_secret_ref: Option<LocalReference>,
-    /// A ConfigMap whose key `ca.crt` holds PEM certificates to trust besides the usual ones.
+    /// A `ConfigMap` whose key `ca.crt` holds PEM certificates to trust besides the usual ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_bundle_config_map_ref: Option<LocalReference>,
 }

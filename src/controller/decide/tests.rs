@@ -9,7 +9,10 @@ mod property;
 
 use serde_json::{Value, json};
 
+use jiff::SignedDuration;
+
 use super::*;
+use crate::api::{Mode, exit, set_condition};
 
 /// A job and what is observed of it; its decisions are carried out on itself.
 #[derive(Debug, Clone)]
@@ -195,6 +198,6 @@ impl World {
     }
 
     fn failed(&self) -> bool {
-        self.condition(super::conditions::STALLED).0 == "True"
+        self.condition(types::STALLED).0 == "True"
     }
 }

@@ -1,7 +1,7 @@
 //! How a job ends: planned, published, disposed of, failed, and tried again.
 
 use super::*;
-use crate::api::{SourceDisposition, conditions as types};
+use crate::api::SourceDisposition;
 
 #[test]
 fn a_plan_only_job_ends_planned_and_goes_on_with_that_plan() {

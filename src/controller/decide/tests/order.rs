@@ -1,7 +1,6 @@
 //! What is started and stopped when.
 
 use super::*;
-use crate::api::conditions as types;
 
 #[test]
 fn the_first_look_makes_shard_0_and_starts_epoch_1() {

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use super::*;
-use crate::api::{Checkpoint, SourceDisposition, conditions as types};
+use crate::api::{Checkpoint, SourceDisposition};
 
 fn shard(index: i32) -> impl Strategy<Value = ShardStatus> {
     let numbers = (0_i64..4, 0_i64..4, 0_i64..3, 0_i64..4, 0_i64..5);
