@@ -1,69 +1,55 @@
-//! What people and tools see: progress, and the conditions of a job's state.
+//! What people and tools see: the conditions of a job's state.
 
 use super::{Deciding, MAX_MESSAGE_CHARS};
-use crate::api::{Mode, Progress, Reason, ShardStatus, conditions as types, set_condition};
+use crate::api::{Mode, ReadyWhen, Reason, ShardStatus, conditions as types, set_condition};
 
 impl Deciding<'_> {
-    pub(super) fn set_progress(&mut self) {
-        let Some(plan) = &self.next.plan else { return };
-        let sum = |field: fn(&ShardStatus) -> i64| self.next.shards.iter().map(field).sum::<i64>();
-        let (done, total) = (sum(|s| s.checkpoint.batch), sum(|s| s.total_batches));
-        let bytes_read = sum(|s| s.checkpoint.bytes_read);
-        let percent = if done == total {
-            100
-        } else {
-            bytes_read * 100 / plan.source_bytes.max(1)
-        };
-        self.next.progress = Some(Progress {
-            summary: format!("{done}/{total}"),
-            percent: percent.clamp(0, 100) as i32,
-            bytes_read,
-            bytes_written: sum(|s| s.checkpoint.bytes_written),
-            skipped_sources: sum(|s| s.checkpoint.skipped_sources),
-            estimated_completion_time: None,
-        });
-        let progressed = |s: &ShardStatus| s.checkpoint.sequence > s.start_sequence;
-        let shards = &self.next.shards;
-        // One worker that reaches it does not speak for another that waits for it.
-        if shards.iter().any(progressed) && shards.iter().all(|s| s.waits == 0 || progressed(s)) {
-            self.set_condition(
-                types::STORAGE_ACCESSIBLE,
-                Some(true),
-                Reason::Reachable,
-                "every worker reached it",
-            );
-        }
-    }
-
+    /// The state of a job that is at work.
     pub(super) fn set_state(&mut self) {
-        let Some(plan) = &self.next.plan else {
-            return self.set_states(Reason::Planning, "a worker lists the sources");
-        };
-        if plan.source_objects == 0 {
+        self.set_storage();
+        if self.nothing_to_compact() {
             return self.succeed(Reason::NothingToCompact, "no source is to be compacted");
         }
         if let Some(message) = self.published() {
             return self.succeed(Reason::Succeeded, &message);
         }
-        if self.observed.job.spec.mode == Mode::PlanOnly {
+        let is_planned = self.next.plan.is_some();
+        if is_planned && self.observed.job.spec.mode == Mode::PlanOnly {
             return self.set_states(Reason::Planned, "planned; set mode: Execute to run this plan");
         }
-        let due = |shard: &ShardStatus| shard.retry_time.as_ref().map(|time| time.0);
-        let waiting = self
-            .next
-            .shards
-            .iter()
-            .any(|shard| due(shard) > Some(self.observed.now));
-        let last = self.next.failures.last().map(|failure| failure.message.clone());
-        match last.filter(|_| waiting) {
-            Some(message) => self.set_states(Reason::Requeueing, &message),
-            None if self.next.shards.iter().all(ShardStatus::is_done) => {
-                self.set_states(
-                    Reason::Publishing,
-                    "every batch is done; the outputs are being published",
-                );
-            }
-            None => self.set_states(Reason::Running, "workers compact batch by batch"),
+        if let Some((reason, message)) = self.hindrance() {
+            return self.set_states(reason, &message);
+        }
+        if !is_planned {
+            return self.set_states(Reason::Planning, "a worker lists the sources");
+        }
+        if self.next.shards.iter().all(ShardStatus::is_done) {
+            let message = "every batch is done; the outputs are being published";
+            return self.set_states(Reason::Publishing, message);
+        }
+        self.set_states(Reason::Running, "workers compact batch by batch");
+    }
+
+    /// Why work that is open is not done at this moment.
+    pub(super) fn hindrance(&self) -> Option<(Reason, String)> {
+        if let Some(why) = self.why_waiting().filter(|_| !self.runs()) {
+            return Some((Reason::Starting, why));
+        }
+        let now = self.observed.now;
+        let backs_off = |shard: &ShardStatus| shard.retry_time.as_ref().is_some_and(|time| time.0 > now);
+        let last = self.next.failures.last()?;
+        let backs_off = self.next.shards.iter().any(backs_off);
+        backs_off.then(|| (Reason::Requeueing, last.message.clone()))
+    }
+
+    fn set_storage(&mut self) {
+        let shards = &self.next.shards;
+        // One worker that reaches it does not speak for another that waits for it.
+        if shards.iter().any(ShardStatus::has_progressed)
+            && shards.iter().all(|s| s.waits == 0 || s.has_progressed())
+        {
+            let (type_, reason) = (types::STORAGE_ACCESSIBLE, Reason::Reachable);
+            self.set_condition(type_, Some(true), reason, "every worker reached it");
         }
     }
 
@@ -83,33 +69,40 @@ impl Deciding<'_> {
 
     /// The conditions of a job that is neither finished nor failed. What is published stays published.
     pub(super) fn set_states(&mut self, reason: Reason, message: &str) {
-        self.set_common(reason, message);
-        if !self.next.is_announced() {
+        let published = self.next.is_announced();
+        let (ready, reconciling) = match self.observed.job.spec.ready_when {
+            ReadyWhen::Accepted => (true, self.is_being_accepted(reason)),
+            ReadyWhen::Succeeded => (published, !published),
+        };
+        self.set_common(reason, message, ready, reconciling);
+        if !published {
             self.set_condition(types::SUCCEEDED, None, reason, message);
         }
     }
 
-    fn set_common(&mut self, reason: Reason, message: &str) {
-        self.set_condition(types::READY, Some(true), reason, message);
-        self.set_condition(
-            types::RECONCILING,
-            Some(reason == Reason::Planning),
-            reason,
-            message,
-        );
+    /// Work on the plan is asked for, and there is none yet.
+    fn is_being_accepted(&self, reason: Reason) -> bool {
+        let at_work = matches!(reason, Reason::Planning | Reason::Starting | Reason::Requeueing);
+        at_work && self.next.plan.is_none()
+    }
+
+    fn set_common(&mut self, reason: Reason, message: &str, ready: bool, reconciling: bool) {
+        self.set_condition(types::READY, Some(ready), reason, message);
+        self.set_condition(types::RECONCILING, Some(reconciling), reason, message);
         self.set_condition(types::STALLED, Some(false), reason, "");
-        self.set_condition(types::SUSPENDED, Some(reason == Reason::Suspended), reason, "");
+        let suspended = reason == Reason::Suspended;
+        self.set_condition(types::SUSPENDED, Some(suspended), reason, "");
     }
 
     fn succeed(&mut self, reason: Reason, message: &str) {
-        self.set_common(reason, message);
+        self.set_common(reason, message, true, false);
         self.set_condition(types::SUCCEEDED, Some(true), reason, message);
     }
 
     pub(super) fn fail(&mut self, reason: Reason, message: &str) {
-        self.set_common(reason, message);
-        self.set_condition(types::READY, Some(false), reason, message);
+        self.set_common(reason, message, false, false);
         self.set_condition(types::STALLED, Some(true), reason, message);
+        self.drop_estimate();
         match self.published() {
             // What is published stays published, even if its sources cannot be disposed of.
             Some(published) => {

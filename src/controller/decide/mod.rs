@@ -3,7 +3,11 @@
 //! The order in which a decision is carried out is part of the fence: first the patch, and only if it was
 //! acknowledged, stops and starts. An epoch is in the status before its worker exists.
 
+mod account;
 mod conditions;
+mod deletion;
+mod limits;
+mod progress;
 mod shard;
 
 use std::collections::BTreeMap;
@@ -103,6 +107,8 @@ pub fn decide(observed: &Observed<'_>) -> Result<Decision, serde_json::Error> {
         stop: Vec::new(),
         start: Vec::new(),
         wake: None,
+        finalizer: None,
+        expired: false,
     };
     deciding.decide();
     let Deciding {
@@ -110,6 +116,8 @@ pub fn decide(observed: &Observed<'_>) -> Result<Decision, serde_json::Error> {
         stop,
         start,
         wake,
+        finalizer,
+        expired,
         ..
     } = deciding;
     Ok(Decision {
@@ -117,8 +125,8 @@ pub fn decide(observed: &Observed<'_>) -> Result<Decision, serde_json::Error> {
         stop,
         start,
         wake,
-        finalizer: None,
-        expired: false,
+        finalizer,
+        expired,
     })
 }
 
@@ -128,33 +136,44 @@ struct Deciding<'a> {
     stop: Vec<(i32, i64)>,
     start: Vec<(i32, i64)>,
     wake: Option<Duration>,
+    finalizer: Option<FinalizerChange>,
+    expired: bool,
 }
 
 impl Deciding<'_> {
     fn decide(&mut self) {
-        let spec = &self.observed.job.spec;
+        if let Some(Time(deleted)) = self.observed.job.metadata.deletion_timestamp {
+            return self.delete(deleted);
+        }
         self.next.observed_generation = self.observed.job.metadata.generation.unwrap_or_default();
         self.take_retry_token();
+        self.lift_failure_before_publication();
+        self.hold_for_clean_up();
+        let wanted = self.go_on();
+        self.set_active();
+        self.set_pending(wanted);
+        self.set_expired();
+    }
+
+    /// Returns whether a worker is wanted, now or after a wait that is not of the controller's own choice.
+    fn go_on(&mut self) -> bool {
         if self.failed() {
-            return self.stop_all();
-        }
-        if spec.suspend && !self.finished() {
             self.stop_all();
-            self.set_progress();
-            return self.set_states(Reason::Suspended, "suspended; the checkpoints are kept");
+            return false;
         }
-        if let Some(other) = predecessor(self.observed.job, self.observed.others) {
-            let (namespace, name) = (&other.metadata.namespace, &other.metadata.name);
-            let name = format!(
-                "{}/{}",
-                namespace.as_deref().unwrap_or_default(),
-                name.as_deref().unwrap_or_default()
-            );
-            self.wake = Some(LOOK_FOR_TURN);
-            return self.set_states(
-                Reason::WaitingForJob,
-                &format!("waits for {name}, which works on the same objects"),
-            );
+        if self.observed.job.spec.suspend && !self.finished() {
+            self.suspend();
+            return false;
+        }
+        let turn = self.waits_for_turn();
+        if self.passes_limits(turn.as_deref()) {
+            self.stop_all();
+            return false;
+        }
+        if let Some(message) = turn {
+            self.wake_in(LOOK_FOR_TURN);
+            self.set_states(Reason::WaitingForJob, &message);
+            return true;
         }
         self.resume();
         self.stop_late_epochs();
@@ -165,11 +184,16 @@ impl Deciding<'_> {
         for index in 0..self.next.shards.len() {
             self.shard(index);
             if self.failed() {
-                return self.stop_all();
+                self.stop_all();
+                return false;
             }
         }
         self.set_progress();
         self.set_state();
+        self.next
+            .shards
+            .iter()
+            .any(|shard| self.duty(shard.index).is_some())
     }
 
     /// A changed token lets a failed job go on from its checkpoints, with all counts at zero.
@@ -182,22 +206,56 @@ impl Deciding<'_> {
         if !self.failed() {
             return;
         }
-        self.next
-            .conditions
-            .retain(|condition| condition.type_ != types::STALLED);
+        self.lift_failure();
         for shard in &mut self.next.shards {
             (shard.lost, shard.waits, shard.checkpoint.attempts) = (0, 0, 0);
             shard.retry_time = None;
         }
+        self.reset_clocks();
         self.begin_anew();
     }
 
-    /// That suspending stopped the workers counts against nobody.
+    /// A worker that was told to stop may still have published: that is success, whatever came before.
+    fn lift_failure_before_publication(&mut self) {
+        let succeeded = condition(&self.next.conditions, types::SUCCEEDED);
+        if self.failed() && self.next.is_announced() && succeeded.is_none_or(|c| c.status != "True") {
+            self.lift_failure();
+        }
+    }
+
+    fn lift_failure(&mut self) {
+        self.next
+            .conditions
+            .retain(|condition| condition.type_ != types::STALLED);
+    }
+
+    /// Suspended is what has no worker any more; until then it is stopping.
+    fn suspend(&mut self) {
+        self.stop_all();
+        self.set_progress();
+        if self.stop.is_empty() {
+            self.set_states(Reason::Suspended, "suspended; the checkpoints are kept");
+        } else {
+            self.set_states(Reason::Stopping, "to be suspended; workers are stopping");
+        }
+    }
+
+    /// That suspending stopped the workers, or was about to, counts against nobody.
     fn resume(&mut self) {
         let suspended = condition(&self.next.conditions, types::SUSPENDED);
-        if !self.observed.job.spec.suspend && suspended.is_some_and(|c| c.status == "True") {
+        if suspended.is_some_and(|c| c.status == "True" || c.reason == Reason::Stopping.as_str()) {
             self.begin_anew();
         }
+    }
+
+    /// Says for which job this one has to wait, if there is one.
+    fn waits_for_turn(&self) -> Option<String> {
+        let other = &predecessor(self.observed.job, self.observed.others)?.metadata;
+        let namespace = other.namespace.as_deref().unwrap_or_default();
+        let name = other.name.as_deref().unwrap_or_default();
+        Some(format!(
+            "waits for {namespace}/{name}, which works on the same objects"
+        ))
     }
 
     fn failed(&self) -> bool {
@@ -206,20 +264,21 @@ impl Deciding<'_> {
 
     /// Nothing is left to do: there was nothing to compact, or all is disposed of.
     fn finished(&self) -> bool {
-        let plan = self.next.plan.as_ref();
-        plan.is_some_and(|plan| plan.source_objects == 0)
-            || self.next.dispose.as_ref().is_some_and(|dispose| dispose.finished)
+        self.nothing_to_compact() || self.next.dispose.as_ref().is_some_and(|dispose| dispose.finished)
+    }
+
+    fn nothing_to_compact(&self) -> bool {
+        self.next
+            .plan
+            .as_ref()
+            .is_some_and(|plan| plan.source_objects == 0)
     }
 
     fn stop_all(&mut self) {
-        for worker in self
-            .observed
-            .workers
-            .iter()
-            .filter(|worker| worker.state.exists())
-        {
-            self.stop.push((worker.shard, worker.epoch));
-        }
+        self.stop = self
+            .existing()
+            .map(|worker| (worker.shard, worker.epoch))
+            .collect();
         self.stop.sort_unstable();
         self.stop.dedup();
         self.start.clear();
@@ -227,17 +286,32 @@ impl Deciding<'_> {
 
     /// A worker of an epoch that is over is fenced, and only costs resources.
     fn stop_late_epochs(&mut self) {
-        for worker in self
-            .observed
-            .workers
-            .iter()
-            .filter(|worker| worker.state.exists())
-        {
+        let late = |worker: &&WorkerView| {
             let current = self.next.shards.iter().find(|shard| shard.index == worker.shard);
-            if current.is_none_or(|shard| shard.epoch > worker.epoch) {
-                self.stop.push((worker.shard, worker.epoch));
-            }
-        }
+            current.is_none_or(|shard| shard.epoch > worker.epoch)
+        };
+        let late: Vec<_> = self.existing().filter(late).map(|w| (w.shard, w.epoch)).collect();
+        self.stop.extend(late);
+    }
+
+    fn existing(&self) -> impl Iterator<Item = &WorkerView> {
+        let workers = self.observed.workers.iter();
+        workers.filter(|worker| worker.state.exists())
+    }
+
+    /// Workers of the epochs that stand.
+    fn current_workers(&self) -> impl Iterator<Item = &WorkerView> {
+        let current = |worker: &&WorkerView| {
+            let mut shards = self.next.shards.iter();
+            shards.any(|shard| (shard.index, shard.epoch) == (worker.shard, worker.epoch))
+        };
+        self.observed.workers.iter().filter(current)
+    }
+
+    /// Whether a worker does its duty at this moment.
+    fn runs(&self) -> bool {
+        self.current_workers()
+            .any(|worker| worker.state == WorkerState::Running)
     }
 
     /// Times that the controller writes, and its leave to dispose.
@@ -262,7 +336,10 @@ impl Deciding<'_> {
     }
 
     fn wake_at(&mut self, time: Timestamp) {
-        let wait = Duration::try_from(time.duration_since(self.observed.now)).unwrap_or_default();
+        self.wake_in(Duration::try_from(time.duration_since(self.observed.now)).unwrap_or_default());
+    }
+
+    fn wake_in(&mut self, wait: Duration) {
         self.wake = Some(self.wake.map_or(wait, |wake| wake.min(wait)));
     }
 

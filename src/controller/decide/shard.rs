@@ -1,23 +1,24 @@
-//! One shard: whether its worker makes progress, how it ended, and when the next one starts.
+//! One shard: whether its worker makes progress, and when the next one starts.
 
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::{Deciding, MAX_MESSAGE_CHARS, WorkerEnd, WorkerState, WorkerView};
-use crate::api::{Failure, Reason, ShardStatus, conditions as types, exit};
+use super::{Deciding, FinalizerChange, WorkerEnd, WorkerState, WorkerView};
+use crate::api::{ShardStatus, exit};
 
 /// How much longer than a batch's deadline its worker is waited for.
 const LATE: Duration = Duration::from_secs(30);
-const MAX_FAILURES: usize = 16;
 
 /// The worker of a shard's current epoch.
-enum Current<'a> {
+pub(super) enum Current {
     /// No epoch has begun.
     None,
+    Waiting,
     Running,
-    Ended(&'a WorkerEnd),
+    Ended(WorkerEnd),
+    /// It is not there through nobody's fault; says why.
+    Lost(String),
     /// It was never seen, or is gone without a word.
     Gone,
 }
@@ -34,38 +35,38 @@ impl Deciding<'_> {
         }
     }
 
-    fn current(&self, shard: &ShardStatus) -> Current<'_> {
+    fn current(&self, shard: &ShardStatus) -> Current {
         if shard.epoch == 0 {
             return Current::None;
         }
-        let mut workers = self.observed.workers.iter();
-        match workers.find(|worker| worker.shard == shard.index && worker.epoch == shard.epoch) {
-            Some(WorkerView { state, .. }) if state.exists() => Current::Running,
-            Some(WorkerView {
-                state: WorkerState::Ended(end),
-                ..
-            }) => Current::Ended(end),
-            _ => Current::Gone,
+        let is_current = |worker: &&WorkerView| (worker.shard, worker.epoch) == (shard.index, shard.epoch);
+        match self.observed.workers.iter().find(is_current).map(|w| &w.state) {
+            Some(WorkerState::Waiting(_)) => Current::Waiting,
+            Some(WorkerState::Running) => Current::Running,
+            Some(WorkerState::Ended(end)) => Current::Ended(end.clone()),
+            Some(WorkerState::Lost(why)) => Current::Lost(why.clone()),
+            None => Current::Gone,
         }
     }
 
     pub(super) fn shard(&mut self, index: usize) {
         let shard = self.next.shards[index].clone();
-        let current = match self.current(&shard) {
+        let current = self.current(&shard);
+        match current {
             Current::Running => return self.watch(index),
-            other => other,
-        };
-        let end = match current {
-            Current::Ended(end) => Some(end.clone()),
+            // Only a limit of the whole job ends that.
+            Current::Waiting => return,
+            _ => {}
+        }
+        let code = match &current {
+            Current::Ended(end) => end.code,
             _ => None,
         };
         let duty = self.duty(shard.index);
-        let progressed = shard.checkpoint.sequence > shard.start_sequence;
-        let done =
-            end.as_ref().is_some_and(|end| end.code == Some(exit::DONE)) && (progressed || duty.is_none());
+        let done = code == Some(exit::DONE) && (shard.has_progressed() || duty.is_none());
         let accounted = shard.retry_time.is_some() || shard.epoch == 0 || done;
-        if !accounted && (duty.is_some() || end.as_ref().is_some_and(|end| end.code == Some(exit::GIVE_UP))) {
-            self.account(index, end.as_ref());
+        if !accounted && (duty.is_some() || code == Some(exit::GIVE_UP)) {
+            self.account(index, &current);
         }
         if done {
             (self.next.shards[index].lost, self.next.shards[index].waits) = (0, 0);
@@ -89,28 +90,22 @@ impl Deciding<'_> {
         let pointer = Duration::from_secs((shards / 4).max(1));
         let limit = Duration::from_secs(batch.upload_deadline_seconds as u64) + LATE + pointer;
         let shard = &self.next.shards[index];
-        let unchanged = self
-            .observed
-            .unchanged
-            .get(&shard.index)
-            .copied()
-            .unwrap_or_default();
-        if let Some(wait) = limit.checked_sub(unchanged).filter(|wait| !wait.is_zero()) {
-            self.wake = Some(self.wake.map_or(wait, |wake| wake.min(wait)));
-            return;
-        }
+        let unchanged = self.observed.unchanged.get(&shard.index);
+        let unchanged = unchanged.copied().unwrap_or_default();
         let (shard, epoch) = (shard.index, shard.epoch);
+        if let Some(wait) = limit.checked_sub(unchanged).filter(|wait| !wait.is_zero()) {
+            return self.wake_in(wait);
+        }
         if self.duty(shard).is_none() {
             // Its work is done; only its end fails to come.
             return self.stop.push((shard, epoch));
         }
-        let message = format!("no new checkpoint for {} s", unchanged.as_secs());
-        let end = WorkerEnd {
+        let stuck = WorkerEnd {
             code: None,
             reason: "Stuck".to_owned(),
-            message,
+            message: format!("no new checkpoint for {} s", unchanged.as_secs()),
         };
-        self.account(index, Some(&end));
+        self.account(index, &Current::Ended(stuck));
         if self.failed() {
             return;
         }
@@ -119,100 +114,24 @@ impl Deciding<'_> {
         self.stop.push((shard, epoch));
     }
 
-    /// Books the end of an epoch's worker: whose fault it was, and how long to wait.
-    fn account(&mut self, index: usize, end: Option<&WorkerEnd>) {
-        let now = self.observed.now;
-        let spec = &self.observed.job.spec;
-        let shard = &mut self.next.shards[index];
-        if shard.checkpoint.sequence > shard.start_sequence {
-            (shard.lost, shard.waits) = (0, 0);
-        }
-        let code = end.map(|end| end.code);
-        match code {
-            // Without a word: evicted, its node lost, or never started. Nobody's fault as far as one can tell.
-            None | Some(Some(exit::STORAGE | exit::FENCED | exit::DONE)) => shard.waits += 1,
-            Some(Some(exit::DEADLINE)) => {}
-            Some(_) => shard.lost += 1,
-        }
-        let (lost, attempts, sequence, batch) = (
-            shard.lost,
-            shard.checkpoint.attempts,
-            shard.checkpoint.sequence,
-            shard.checkpoint.batch,
-        );
-        let exponent = (lost + shard.waits + attempts).max(1) - 1;
-        let backoff = spec
-            .batch
-            .backoff_period_seconds
-            .saturating_mul(1_i64 << exponent.min(20));
-        let backoff = SignedDuration::from_secs(backoff.min(spec.batch.max_backoff_period_seconds));
-        shard.retry_time = Some(Time(now.saturating_add(backoff).unwrap_or(Timestamp::MAX)));
-        shard.start_sequence = sequence;
-        let shard_index = shard.index;
-        let Some(end) = end else { return };
-        match end.code {
-            Some(exit::STORAGE) => {
-                self.set_condition(
-                    types::STORAGE_ACCESSIBLE,
-                    Some(false),
-                    Reason::Unreachable,
-                    &end.message,
-                );
-            }
-            Some(exit::FENCED | exit::DONE) => return,
-            Some(exit::GIVE_UP) => self.fail(Reason::WorkFailed, &end.message),
-            Some(exit::DEADLINE) if attempts >= spec.batch.max_attempts => {
-                self.fail(Reason::UploadDeadlineExceeded, &end.message);
-            }
-            _ if lost > spec.backoff_limit => {
-                let message = format!(
-                    "shard {shard_index} lost {lost} workers without a new checkpoint: {}",
-                    end.message
-                );
-                self.fail(Reason::BackoffLimitExceeded, &message);
-            }
-            _ => {}
-        }
-        self.remember_failure(shard_index, batch, end);
-    }
-
-    fn remember_failure(&mut self, shard: i32, batch: i64, end: &WorkerEnd) {
-        let time = Time(self.observed.now);
-        let message: String = end.message.chars().take(MAX_MESSAGE_CHARS).collect();
-        let same = |f: &Failure| f.shard == shard && f.batch == batch && f.reason == end.reason;
-        // One that happens again becomes the latest.
-        let known = self.next.failures.iter().position(same);
-        let count = known.map_or(0, |at| self.next.failures.remove(at).count);
-        self.next.failures.push(Failure {
-            shard,
-            batch,
-            reason: end.reason.clone(),
-            message,
-            count: count + 1,
-            time,
-        });
-        if self.next.failures.len() > MAX_FAILURES {
-            self.next.failures.remove(0);
-        }
-    }
-
     fn raise_epoch(&mut self, index: usize) {
         let shard = &mut self.next.shards[index];
         shard.epoch += 1;
         shard.holder.clear();
         shard.start_sequence = shard.checkpoint.sequence;
+        if let Some(epoch) = self.next.clean_up_epoch.as_mut().filter(|_| index == 0) {
+            *epoch = shard.epoch;
+        }
     }
 
-    fn begin_epoch(&mut self, index: usize) {
-        let running = self
-            .observed
-            .workers
-            .iter()
-            .filter(|worker| worker.state.exists())
-            .count();
-        let leaving = self.stop.len();
-        if (running - leaving.min(running)) + self.start.len() >= self.observed.job.spec.parallelism as usize
-        {
+    pub(super) fn begin_epoch(&mut self, index: usize) {
+        // What would be left over is not before somebody is bound to clean it up.
+        if self.finalizer == Some(FinalizerChange::Add) {
+            return;
+        }
+        let existing = self.existing().count();
+        let staying = existing - self.stop.len().min(existing);
+        if staying + self.start.len() >= self.observed.job.spec.parallelism as usize {
             return;
         }
         self.raise_epoch(index);
