@@ -45,6 +45,8 @@ pub const FINALIZER: &str = "compaction.dev/cleanup";
         .message("statePrefix may not contain the source or output prefix, nor lie inside the output prefix"),
     validation = Rule::new("self.batch.backoffPeriodSeconds <= self.batch.maxBackoffPeriodSeconds")
         .message("batch.backoffPeriodSeconds may not exceed batch.maxBackoffPeriodSeconds"),
+    validation = Rule::new("!has(self.template) || !has(self.template.spec) || !has(self.template.spec.restartPolicy) || self.template.spec.restartPolicy == 'Never'")
+        .message("template.spec.restartPolicy can only be Never, because the controller starts the next worker itself"),
 )]
 pub struct CompactionJobSpec {
     /// Where the objects are.
@@ -117,7 +119,8 @@ pub struct CompactionJobSpec {
     /// Whether node autoscalers may move a worker away, which costs the batch in hand.
     #[serde(default)]
     pub disruption_policy: DisruptionPolicy,
-    /// The worker pods; the container `worker` and everything left out are filled in.
+    /// The worker pods: what is set here stands, and the rest is filled in. The container named `worker` is the
+    /// worker, others run beside it. Quantities are strings.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub template: Option<PodTemplateSpec>,
 }
@@ -162,7 +165,7 @@ pub struct S3 {
     /// worker finds in its environment (a role of its service account, environment variables, a profile).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials_secret_ref: Option<LocalReference>,
-    /// A ConfigMap whose key `ca.crt` holds PEM certificates to trust besides the usual ones.
+    /// A `ConfigMap` whose key `ca.crt` holds PEM certificates to trust besides the usual ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_bundle_config_map_ref: Option<LocalReference>,
 }

@@ -7,7 +7,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{CompactionJob, Mode, SourceDisposition};
+use super::{CompactionJob, FINALIZER, Mode, SourceDisposition};
 
 #[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq)]
 #[serde(rename_all = "camelCase")]
@@ -31,6 +31,9 @@ pub struct CompactionJobStatus {
     /// For how long workers have run, up to `activeSince`.
     #[serde(default, skip_serializing_if = "is_zero_long")]
     pub active_seconds: i64,
+    /// Bytes of sources that had been read when `activeSeconds` was last 0.
+    #[serde(default, skip_serializing_if = "is_zero_long")]
+    pub active_from_bytes: i64,
     /// Workers have been running since then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub active_since: Option<Time>,
@@ -49,6 +52,9 @@ pub struct CompactionJobStatus {
     pub publish: Option<PublishStatus>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dispose: Option<DisposeStatus>,
+    /// The job is deleted, its workers are gone, and the one of shard 0 in this epoch cleans up after them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clean_up_epoch: Option<i64>,
     /// The latest distinct failures of workers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
@@ -71,6 +77,7 @@ impl Default for CompactionJobStatus {
             publish_time: None,
             completion_time: None,
             active_seconds: 0,
+            active_from_bytes: 0,
             active_since: None,
             pending_since: None,
             plan: None,
@@ -78,6 +85,7 @@ impl Default for CompactionJobStatus {
             shards: Vec::new(),
             publish: None,
             dispose: None,
+            clean_up_epoch: None,
             failures: Vec::new(),
             retry_token: None,
         }
@@ -166,6 +174,11 @@ impl ShardStatus {
     pub fn is_done(&self) -> bool {
         self.checkpoint.batch >= self.total_batches
     }
+
+    /// Whether anything became durable in this epoch.
+    pub fn has_progressed(&self) -> bool {
+        self.checkpoint.sequence > self.start_sequence
+    }
 }
 
 /// The pointer that makes a ledger body true. `sequence` 0: nothing done yet.
@@ -242,6 +255,9 @@ pub enum Duty {
     Batches,
     Publish,
     Dispose,
+    /// Of a job that is deleted before its end: what nobody has published, and the ledger. Done when
+    /// `dispose.finished` says so.
+    CleanUp,
 }
 
 impl CompactionJobStatus {
@@ -255,6 +271,9 @@ impl CompactionJob {
     /// The duty that the status shows open for `shard`; the same answer for controller and worker.
     /// Only a worker that holds the shard's epoch may do it.
     pub fn duty(&self, shard: i32) -> Option<Duty> {
+        if self.metadata.deletion_timestamp.is_some() {
+            return self.clean_up_is_open(shard).then_some(Duty::CleanUp);
+        }
         let plan = self.status.as_ref().and_then(|status| status.plan.as_ref());
         let (Some(status), Some(plan)) = (&self.status, plan) else {
             return (shard == 0).then_some(Duty::Plan);
@@ -276,6 +295,22 @@ impl CompactionJob {
             .as_ref()
             .filter(|dispose| !dispose.finished)
             .map(|_| Duty::Dispose)
+    }
+
+    /// Only in the epoch that the controller has begun for it: other workers' work is gone by then.
+    fn clean_up_is_open(&self, shard: i32) -> bool {
+        let Some(status) = self.status.as_ref().filter(|_| self.has_finalizer()) else {
+            return false;
+        };
+        let epoch = status.shards.iter().find(|s| s.index == shard).map(|s| s.epoch);
+        let finished = status.dispose.as_ref().is_some_and(|dispose| dispose.finished);
+        shard == 0 && status.clean_up_epoch.is_some() && status.clean_up_epoch == epoch && !finished
+    }
+
+    /// Whether a deleted job is kept until it is cleaned up.
+    pub fn has_finalizer(&self) -> bool {
+        let finalizers = self.metadata.finalizers.iter().flatten();
+        finalizers.into_iter().any(|finalizer| finalizer == FINALIZER)
     }
 
     /// When disposing may begin; `None` before the controller has seen the publication.

@@ -4,7 +4,7 @@ use json_patch::jsonptr::PointerBuf;
 use json_patch::{AddOperation, Patch, PatchOperation, RemoveOperation, TestOperation};
 use serde_json::{Map, Value, json};
 
-use crate::api::{CompactionJob, CompactionJobStatus, ShardStatus};
+use crate::api::{CompactionJob, CompactionJobStatus, ShardStatus, condition, conditions};
 
 /// Fields of a shard that its worker writes; the controller only resets the attempts in a checkpoint.
 const OF_THE_WORKER: [&str; 3] = ["refused", "totalBatches", "index"];
@@ -32,6 +32,17 @@ pub(super) fn difference(
             shard(position, before, after, &mut operations)?;
         }
     }
+    if fails(next) && !fails(&old) {
+        operations.extend(not_published_since(&old));
+    }
+    // One who has not seen that this clock was stopped must not add its time once more.
+    if let Some(since) = old
+        .active_since
+        .as_ref()
+        .filter(|_| old.active_since != next.active_since)
+    {
+        operations.push(test(&["status", "activeSince"], json!(since)));
+    }
     let (old, next) = (fields(&old)?, fields(next)?);
     let names: std::collections::BTreeSet<&String> = old.keys().chain(next.keys()).collect();
     for name in names.into_iter().filter(|name| *name != "shards") {
@@ -47,6 +58,17 @@ pub(super) fn difference(
         operations.insert(0, test(&["metadata", "uid"], json!(job.metadata.uid)));
     }
     Ok(Patch(operations))
+}
+
+fn fails(status: &CompactionJobStatus) -> bool {
+    condition(&status.conditions, conditions::STALLED).is_some_and(|c| c.status == "True")
+}
+
+/// What has published is not failed: the sequence of shard 0 rises with the publication.
+fn not_published_since(old: &CompactionJobStatus) -> Option<PatchOperation> {
+    let sequence = old.shards.first()?.checkpoint.sequence;
+    let path = ["status", "shards", "0", "checkpoint", "sequence"];
+    Some(test(&path, json!(sequence)))
 }
 
 fn shard(

@@ -94,7 +94,7 @@ async fn work(start: &Start) -> Result<(), Error> {
         tracing::info!(shard, epoch, ?duty, "duty begins");
         let done = do_duty(&context, start, &job, duty).await?;
         // Disposing needs the controller's leave, for the grace period is measured by its clock.
-        if !done || matches!(duty, Duty::Publish | Duty::Dispose) {
+        if !done || matches!(duty, Duty::Publish | Duty::Dispose | Duty::CleanUp) {
             break;
         }
         job = fence.job().await?;
@@ -116,6 +116,7 @@ async fn do_duty(context: &Context, start: &Start, job: &CompactionJob, duty: Du
                 .map(|()| true)
         }
         Duty::Dispose => dispose_duty(context, job).await.map(|()| true),
+        Duty::CleanUp => clean_up_duty(context, job).await.map(|()| true),
     }
 }
 
@@ -169,6 +170,17 @@ async fn dispose_duty(context: &Context, job: &CompactionJob) -> Result<(), Erro
             engine::dispose(context, &finished(job, &plan, &sha256, &location), wish, progress).await?;
     }
     engine::clean_up(context).await?;
+    progress.finished = true;
+    Ok(context.fence.set_dispose(progress).await?)
+}
+
+async fn clean_up_duty(context: &Context, job: &CompactionJob) -> Result<(), Error> {
+    engine::clean_up(context).await?;
+    let mut progress = job
+        .status
+        .as_ref()
+        .and_then(|status| status.dispose.clone())
+        .unwrap_or_default();
     progress.finished = true;
     Ok(context.fence.set_dispose(progress).await?)
 }

@@ -1,15 +1,22 @@
 //! `decide` against a job, its workers and a clock that a test moves by hand.
 
 mod conditions;
+mod deletion;
 mod ends;
 mod finish;
+mod kstatus;
+mod limits;
 mod order;
 mod patch;
+mod progress;
 mod property;
 
 use serde_json::{Value, json};
 
+use jiff::SignedDuration;
+
 use super::*;
+use crate::api::{Mode, exit, set_condition};
 
 /// A job and what is observed of it; its decisions are carried out on itself.
 #[derive(Debug, Clone)]
@@ -74,10 +81,16 @@ impl World {
         .unwrap()
     }
 
-    /// Decides, applies the patch and starts what is to be started. What is stopped goes on until `end`.
+    /// Decides, applies the patch and the change of the finalizer, and starts what is to be started. What is stopped goes on until `end`.
     fn step(&mut self) -> Decision {
         let decision = self.decide();
         self.apply(&decision.patch);
+        let ours = crate::api::FINALIZER.to_owned();
+        match decision.finalizer {
+            Some(FinalizerChange::Add) => self.job.metadata.finalizers = Some(vec![ours]),
+            Some(FinalizerChange::Remove) => self.job.metadata.finalizers = None,
+            None => {}
+        }
         for (shard, epoch) in &decision.start {
             self.workers.push(WorkerView {
                 shard: *shard,
@@ -171,6 +184,26 @@ impl World {
         });
     }
 
+    /// What has become of the worker of a shard that exists.
+    fn turns(&mut self, shard: i32, state: WorkerState) {
+        let mut workers = self.workers.iter_mut();
+        let existing = workers.find(|w| w.shard == shard && w.state.exists());
+        existing.unwrap().state = state;
+    }
+
+    fn waits(&mut self, shard: i32, why: &str) {
+        self.turns(shard, WorkerState::Waiting(why.to_owned()));
+    }
+
+    fn lost(&mut self, shard: i32, why: &str) {
+        self.turns(shard, WorkerState::Lost(why.to_owned()));
+    }
+
+    /// The waiting worker of a shard starts.
+    fn starts(&mut self, shard: i32) {
+        self.turns(shard, WorkerState::Running);
+    }
+
     fn gone(&mut self, shard: i32) {
         self.workers.retain(|worker| worker.shard != shard);
     }
@@ -195,6 +228,6 @@ impl World {
     }
 
     fn failed(&self) -> bool {
-        self.condition(super::conditions::STALLED).0 == "True"
+        self.condition(types::STALLED).0 == "True"
     }
 }

@@ -1,7 +1,7 @@
 //! Conditions and the size of the status.
 
 use super::*;
-use crate::api::{Checkpoint, PlanStatus, PublishStatus, conditions as types};
+use crate::api::{Checkpoint, PlanStatus, PublishStatus};
 
 fn transition(world: &World, type_: &str) -> Time {
     condition(&world.status().conditions, type_)

@@ -1,7 +1,6 @@
 //! How a worker ended, and what that counts.
 
 use super::*;
-use crate::api::conditions as types;
 
 /// (lost, waits) after one end without a new sequence.
 fn counted(code: Option<i32>) -> (i32, i32) {

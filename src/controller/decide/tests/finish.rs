@@ -1,7 +1,7 @@
 //! How a job ends: planned, published, disposed of, failed, and tried again.
 
 use super::*;
-use crate::api::{SourceDisposition, conditions as types};
+use crate::api::SourceDisposition;
 
 #[test]
 fn a_plan_only_job_ends_planned_and_goes_on_with_that_plan() {
@@ -107,7 +107,11 @@ fn suspending_a_published_job_stops_disposing_and_leaves_it_succeeded() {
     let decision = world.step();
     assert_eq!(decision.stop, [(0, 2)]);
     assert_eq!(world.condition(types::SUCCEEDED).0, "True");
+    assert_eq!(world.condition(types::READY).1, "Stopping");
+    world.gone(0);
+    world.step();
     assert_eq!(world.condition(types::READY).1, "Suspended");
+    assert_eq!(world.condition(types::SUCCEEDED).0, "True");
 }
 
 #[test]
@@ -203,6 +207,7 @@ fn a_failed_job_with_another_retry_token_goes_on_with_zero_counts() {
     assert!(!world.failed());
     assert_eq!(world.condition(types::SUCCEEDED).0, "Unknown");
     assert_eq!(world.status().retry_token.as_deref(), Some("once more"));
+    world.step();
     assert_eq!(world.decide().patch.0, []);
 }
 

@@ -1,7 +1,6 @@
 //! What is started and stopped when.
 
 use super::*;
-use crate::api::conditions as types;
 
 #[test]
 fn the_first_look_makes_shard_0_and_starts_epoch_1() {
@@ -175,11 +174,16 @@ fn suspending_stops_all_and_keeps_everything() {
     let decision = world.step();
     assert_eq!((decision.stop, decision.start), (vec![(0, 1), (1, 1)], vec![]));
     assert_eq!(world.status().shards, before);
+    assert_eq!(world.condition(types::SUSPENDED), ("False", "Stopping"));
+    assert_eq!(world.condition(types::READY), ("True", "Stopping"));
+    world.end_with(0, None, "Killed", "");
+    world.waits(1, "terminating");
+    assert_eq!(world.step().stop, [(1, 1)]);
+    assert_eq!(world.condition(types::SUSPENDED).0, "False", "one is left");
+    world.gone(1);
+    world.step();
     assert_eq!(world.condition(types::SUSPENDED), ("True", "Suspended"));
     assert_eq!(world.condition(types::READY), ("True", "Suspended"));
-    for shard in [0, 1] {
-        world.end_with(shard, None, "Killed", "");
-    }
     world.pass(100_000);
     let decision = world.step();
     assert_eq!(decision.patch.0, [], "nothing happens while it is suspended");
@@ -203,6 +207,27 @@ fn resuming_starts_new_epochs_at_once_and_counts_nothing() {
         (0, 0, 0)
     );
     assert_eq!(world.condition(types::SUSPENDED).0, "False");
+}
+
+#[test]
+fn a_suspension_of_a_moment_charges_nobody_whether_it_was_seen_or_not() {
+    for seen in [false, true] {
+        let mut world = World::running(&[3]);
+        world.job.spec.backoff_limit = 0;
+        world.checkpoint(0, 2);
+        world.job.spec.suspend = true;
+        if seen {
+            world.step();
+        }
+        world.job.spec.suspend = false;
+        let decision = world.step();
+        let late = if seen { vec![(0, 1)] } else { vec![] };
+        assert_eq!(decision.stop, late);
+        assert_eq!(decision.start.len(), late.len());
+        assert_eq!(world.shard(0).checkpoint.batch, 2);
+        assert_eq!((world.shard(0).lost, world.shard(0).waits), (0, 0));
+        assert!(!world.failed() && world.status().failures.is_empty());
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use super::*;
-use crate::api::{Checkpoint, SourceDisposition, conditions as types};
+use crate::api::{Checkpoint, DeletionPolicy, FINALIZER, SourceDisposition};
 
 fn shard(index: i32) -> impl Strategy<Value = ShardStatus> {
     let numbers = (0_i64..4, 0_i64..4, 0_i64..3, 0_i64..4, 0_i64..5);
@@ -53,15 +53,22 @@ fn state() -> impl Strategy<Value = WorkerState> {
             message: "message".to_owned(),
         })
     });
-    prop_oneof![Just(WorkerState::Running), ended]
+    prop_oneof![
+        4 => Just(WorkerState::Running),
+        1 => Just(WorkerState::Waiting("no image".to_owned())),
+        1 => Just(WorkerState::Lost("evicted".to_owned())),
+        4 => ended,
+    ]
 }
 
 /// Sets a job's spec and the parts of its status that are not shards.
 fn settings() -> impl Strategy<Value = World> {
     let spec = (1_i32..4, 0_i32..4, any::<[bool; 4]>());
+    let end = (any::<[bool; 3]>(), proptest::bool::weighted(0.25));
     let status = (any::<[bool; 6]>(), 0_i64..2);
-    (spec, status).prop_map(|(spec, (flags, objects))| {
+    (spec, end, status).prop_map(|(spec, end, (flags, objects))| {
         let (parallelism, backoff_limit, [suspend, plan_only, retry, delete]) = spec;
+        let ([clean_up, held, cleaning], deleted) = end;
         let [planned, published, disposing, disposed, stalled, suspended] = flags;
         let mut world = World::new();
         let now = world.now;
@@ -73,6 +80,12 @@ fn settings() -> impl Strategy<Value = World> {
             spec.source_disposition = SourceDisposition::Delete;
             spec.source_retention_seconds = 100;
         }
+        if clean_up {
+            spec.deletion_policy = DeletionPolicy::Cleanup;
+            world.job.metadata.finalizers = held.then(|| vec![FINALIZER.to_owned()]);
+        }
+        world.job.metadata.deletion_timestamp = deleted.then_some(Time(now));
+        world.status_mut().clean_up_epoch = cleaning.then_some(1);
         if planned {
             world.status_mut().shards.push(ShardStatus::default());
             world.plan(&[]);
@@ -116,9 +129,9 @@ fn world() -> impl Strategy<Value = World> {
     })
 }
 
-fn running(world: &World) -> Vec<(i32, i64)> {
-    let running = world.workers.iter().filter(|w| w.state == WorkerState::Running);
-    running.map(|w| (w.shard, w.epoch)).collect()
+fn existing(world: &World) -> Vec<(i32, i64)> {
+    let existing = world.workers.iter().filter(|w| w.state.exists());
+    existing.map(|w| (w.shard, w.epoch)).collect()
 }
 
 fn check_fence(before: &World, decision: &Decision, after: &World) {
@@ -137,18 +150,27 @@ fn check_fence(before: &World, decision: &Decision, after: &World) {
         );
         let raised = before.shard(*shard).epoch < *epoch && after.shard(*shard).epoch == *epoch;
         assert!(raised, "epoch {epoch} is not a new one");
-        let old = running(before).into_iter().filter(|(s, _)| s == shard);
+        let orphan = before.job.spec.deletion_policy == DeletionPolicy::Orphan;
+        let finished = before.status().dispose.as_ref().is_some_and(|d| d.finished);
+        assert!(
+            orphan || finished || before.job.has_finalizer(),
+            "a worker that nobody is bound to clean up after"
+        );
+        if before.job.metadata.deletion_timestamp.is_some() {
+            assert_eq!(after.job.duty(*shard), Some(Duty::CleanUp));
+        }
+        let old = existing(before).into_iter().filter(|(s, _)| s == shard);
         for worker in old {
             assert!(decision.stop.contains(&worker), "two workers of shard {shard}");
         }
     }
     for worker in &decision.stop {
         assert!(
-            running(before).contains(worker),
-            "{worker:?} does not run and is stopped"
+            existing(before).contains(worker),
+            "{worker:?} does not exist and is stopped"
         );
     }
-    let staying = running(before).len() - decision.stop.len();
+    let staying = existing(before).len() - decision.stop.len();
     let room = before.job.spec.parallelism as usize;
     assert!(decision.start.is_empty() || staying + decision.start.len() <= room);
 }
@@ -167,9 +189,13 @@ proptest! {
     fn a_job_that_has_failed_or_is_suspended_starts_nothing(before in world()) {
         let mut after = before.clone();
         let decision = after.step();
+        let deleted = before.job.metadata.deletion_timestamp.is_some();
+        if deleted {
+            return Ok(());
+        }
         if after.failed() || after.condition(types::SUSPENDED).0 == "True" {
             prop_assert_eq!(decision.start, []);
-            let late: Vec<_> = running(&before).into_iter().filter(|w| !decision.stop.contains(w)).collect();
+            let late: Vec<_> = existing(&before).into_iter().filter(|w| !decision.stop.contains(w)).collect();
             prop_assert!(late.is_empty() || !after.failed(), "{:?} goes on", late);
         }
     }
@@ -178,7 +204,13 @@ proptest! {
     fn deciding_again_changes_nothing(mut world in world()) {
         // Whether one is stuck is found out shard by shard, and one that is stuck makes room.
         world.unchanged.clear();
+        // Nothing is started before the finalizer is there.
+        while world.decide().finalizer == Some(FinalizerChange::Add) {
+            world.step();
+        }
         let first = world.step();
+        // Those that were started run now, and the clocks go by it.
+        prop_assert_eq!(world.step().start, []);
         let second = world.decide();
         prop_assert_eq!(&second.start, &[]);
         prop_assert_eq!(&second.patch.0, &[]);
@@ -186,6 +218,9 @@ proptest! {
         for (shard, epoch) in first.stop {
             world.workers.retain(|w| (w.shard, w.epoch) != (shard, epoch));
         }
-        prop_assert_eq!(world.decide().start, []);
+        // But for the one that was waited for, which cleans up a deleted job.
+        if world.job.metadata.deletion_timestamp.is_none() {
+            prop_assert_eq!(world.decide().start, []);
+        }
     }
 }

@@ -1,0 +1,134 @@
+//! For how long workers have run or could not, by the controller's clock against times that it wrote, and
+//! what that ends.
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::account::LOST;
+use super::{Deciding, WorkerState};
+use crate::api::Reason;
+
+impl Deciding<'_> {
+    /// Seconds in which workers have run, to this moment.
+    pub(super) fn active_seconds(&self) -> i64 {
+        let since = self.next.active_since.as_ref().map(|time| time.0);
+        self.next.active_seconds.saturating_add(self.seconds_since(since))
+    }
+
+    /// None if the clock was set back.
+    fn seconds_since(&self, since: Option<Timestamp>) -> i64 {
+        since.map_or(0, |since| {
+            self.observed.now.duration_since(since).as_secs().max(0)
+        })
+    }
+
+    /// Starts, stops or keeps the clock of `activeSeconds`. It is written only then, not as it goes.
+    pub(super) fn set_active(&mut self) {
+        let now = self.observed.now;
+        if !self.runs() {
+            self.next.active_seconds = self.active_seconds();
+            self.next.active_since = None;
+        } else if self.next.active_since.as_ref().is_none_or(|since| since.0 > now) {
+            self.next.active_since = Some(Time(now));
+        }
+        if let (Some(Time(since)), Some(limit)) = (&self.next.active_since, self.active_limit()) {
+            let left = SignedDuration::from_secs(limit.saturating_sub(self.next.active_seconds));
+            self.wake_at(since.saturating_add(left).unwrap_or(Timestamp::MAX));
+        }
+    }
+
+    /// Notes since when a worker is `wanted` and none runs. A backoff after one that ran is not the beginning
+    /// of it; one after a worker that could not start does not end it.
+    pub(super) fn set_pending(&mut self, wanted: bool) {
+        if !wanted || self.runs() {
+            self.next.pending_since = None;
+        } else if self.next.pending_since.is_none() && !self.backs_off() {
+            self.next.pending_since = Some(Time(self.observed.now));
+        }
+        if let Some(due) = self.pending_deadline() {
+            self.wake_at(due);
+        }
+    }
+
+    pub(super) fn reset_clocks(&mut self) {
+        self.next.active_seconds = 0;
+        self.next.active_since = None;
+        self.next.pending_since = None;
+        self.reset_estimate();
+    }
+
+    /// Every shard that has a duty waits for its retry time.
+    fn backs_off(&self) -> bool {
+        let waits = |time: &Option<Time>| time.as_ref().is_some_and(|time| time.0 > self.observed.now);
+        let mut shards = self.next.shards.iter().peekable();
+        shards.peek().is_some()
+            && shards
+                .filter(|shard| self.duty(shard.index).is_some())
+                .all(|shard| waits(&shard.retry_time))
+    }
+
+    /// Neither limit holds for a job that has published: that is success.
+    fn active_limit(&self) -> Option<i64> {
+        let limit = self.observed.job.spec.total_active_deadline_seconds;
+        limit.filter(|_| !self.next.is_announced() && !self.failed())
+    }
+
+    fn pending_deadline(&self) -> Option<Timestamp> {
+        let limit = self.observed.job.spec.pending_deadline_seconds;
+        let limit = limit.filter(|_| !self.next.is_announced() && !self.failed())?;
+        let since = self.next.pending_since.as_ref()?.0;
+        Some(
+            since
+                .saturating_add(SignedDuration::from_secs(limit))
+                .unwrap_or(Timestamp::MAX),
+        )
+    }
+
+    /// Fails a job that has worked, or waited for workers, for longer than it may. `turn`: for which job it waits.
+    pub(super) fn passes_limits(&mut self, turn: Option<&str>) -> bool {
+        if let Some(limit) = self
+            .active_limit()
+            .filter(|limit| self.active_seconds() >= *limit)
+        {
+            let message = format!("workers have run for {limit} s; the checkpoints are kept");
+            self.fail(Reason::DeadlineExceeded, &message);
+            return true;
+        }
+        let due = self.pending_deadline().filter(|_| !self.runs());
+        if due.is_none_or(|due| due > self.observed.now) {
+            return false;
+        }
+        let limit = self
+            .observed
+            .job
+            .spec
+            .pending_deadline_seconds
+            .unwrap_or_default();
+        let why = turn.map(ToOwned::to_owned).or_else(|| self.why_none_runs());
+        let why = why.map_or_else(String::new, |why| format!(": {why}"));
+        let message = format!("no worker could start within {limit} s{why}");
+        self.fail(Reason::PendingDeadlineExceeded, &message);
+        true
+    }
+
+    /// What workers that wait, or were lost last, said.
+    fn why_none_runs(&self) -> Option<String> {
+        let lost = |worker: &super::WorkerView| match &worker.state {
+            WorkerState::Lost(why) => Some(why.clone()),
+            _ => None,
+        };
+        let last = self.next.failures.last().filter(|failure| failure.reason == LOST);
+        self.why_waiting()
+            .or_else(|| self.current_workers().find_map(lost))
+            .or_else(|| last.map(|failure| failure.message.clone()))
+    }
+
+    /// What the first worker that could not start yet says.
+    pub(super) fn why_waiting(&self) -> Option<String> {
+        self.current_workers().find_map(|worker| match &worker.state {
+            WorkerState::Waiting(why) if why.is_empty() => Some("a worker is starting".to_owned()),
+            WorkerState::Waiting(why) => Some(why.clone()),
+            _ => None,
+        })
+    }
+}

@@ -1,0 +1,154 @@
+//! What Flux, Helm and kpt make of a job: the rules of kstatus over every state that `decide` shows.
+//! <https://github.com/kubernetes-sigs/cli-utils/blob/master/pkg/kstatus/README.md>
+
+use super::*;
+use crate::api::ReadyWhen;
+
+/// kstatus, as far as it looks at resources that it does not know.
+fn kstatus(job: &CompactionJob) -> &'static str {
+    let status = job.status.as_ref().unwrap();
+    let is =
+        |type_: &str, value: &str| condition(&status.conditions, type_).is_some_and(|c| c.status == value);
+    if job.metadata.deletion_timestamp.is_some() {
+        "Terminating"
+    } else if job.metadata.generation != Some(status.observed_generation) || is("Reconciling", "True") {
+        "InProgress"
+    } else if is("Stalled", "True") {
+        "Failed"
+    } else if is("Ready", "False") || is("Ready", "Unknown") {
+        "InProgress"
+    } else {
+        "Current"
+    }
+}
+
+/// kstatus of a job in this state under both values of `readyWhen`.
+fn shown(bring: impl Fn(&mut World)) -> [&'static str; 2] {
+    [ReadyWhen::Accepted, ReadyWhen::Succeeded].map(|ready_when| {
+        let mut world = World::new();
+        world.job.spec.ready_when = ready_when;
+        bring(&mut world);
+        kstatus(&world.job)
+    })
+}
+
+fn run(world: &mut World) {
+    world.step();
+    world.plan(&[3]);
+    world.step();
+}
+
+const IN_PROGRESS: [&str; 2] = ["InProgress"; 2];
+const CURRENT_IF_ACCEPTED: [&str; 2] = ["Current", "InProgress"];
+const CURRENT: [&str; 2] = ["Current"; 2];
+const FAILED: [&str; 2] = ["Failed"; 2];
+
+#[test]
+fn a_job_that_nobody_has_looked_at_is_in_progress() {
+    assert_eq!(shown(|_| ()), IN_PROGRESS);
+}
+
+#[test]
+fn a_job_without_a_plan_is_in_progress_whatever_holds_it_up() {
+    assert_eq!(shown(|world| drop(world.step())), IN_PROGRESS);
+    let starting = |world: &mut World| {
+        world.step();
+        world.waits(0, "no image");
+        world.step();
+        assert_eq!(world.condition(types::READY).1, "Starting");
+    };
+    assert_eq!(shown(starting), IN_PROGRESS);
+    let requeueing = |world: &mut World| {
+        world.step();
+        world.lost(0, "quota");
+        world.step();
+        assert_eq!(world.condition(types::READY).1, "Requeueing");
+    };
+    assert_eq!(shown(requeueing), IN_PROGRESS);
+}
+
+#[test]
+fn a_job_at_work_is_current_unless_its_success_is_waited_for() {
+    assert_eq!(shown(run), CURRENT_IF_ACCEPTED);
+    let publishing = |world: &mut World| {
+        run(world);
+        world.checkpoint(0, 3);
+        world.end(0, exit::DONE);
+        world.step();
+        assert_eq!(world.condition(types::READY).1, "Publishing");
+    };
+    assert_eq!(shown(publishing), CURRENT_IF_ACCEPTED);
+}
+
+#[test]
+fn a_stopping_suspended_or_planned_job_is_like_one_at_work() {
+    let stopping = |world: &mut World| {
+        run(world);
+        world.job.spec.suspend = true;
+        world.step();
+    };
+    assert_eq!(shown(stopping), CURRENT_IF_ACCEPTED);
+    let suspended = |world: &mut World| {
+        stopping(world);
+        world.gone(0);
+        world.step();
+        assert_eq!(world.condition(types::SUSPENDED).0, "True");
+    };
+    assert_eq!(shown(suspended), CURRENT_IF_ACCEPTED);
+    let planned = |world: &mut World| {
+        world.job.spec.mode = Mode::PlanOnly;
+        run(world);
+        assert_eq!(world.condition(types::READY).1, "Planned");
+    };
+    assert_eq!(shown(planned), CURRENT_IF_ACCEPTED);
+}
+
+#[test]
+fn a_published_job_is_current_also_while_it_is_disposed_of_or_that_is_suspended() {
+    let published = |world: &mut World| {
+        run(world);
+        world.checkpoint(0, 3);
+        world.publish();
+        world.end(0, exit::DONE);
+        world.step();
+    };
+    assert_eq!(shown(published), CURRENT);
+    let suspended = |world: &mut World| {
+        published(world);
+        world.job.spec.suspend = true;
+        world.step();
+    };
+    assert_eq!(shown(suspended), CURRENT);
+    let nothing = |world: &mut World| {
+        world.step();
+        world.plan(&[]);
+        world.status_mut().plan.as_mut().unwrap().source_objects = 0;
+        world.step();
+    };
+    assert_eq!(shown(nothing), CURRENT);
+}
+
+#[test]
+fn a_failed_job_has_failed_with_and_without_a_plan() {
+    let early = |world: &mut World| {
+        world.step();
+        world.end(0, exit::GIVE_UP);
+        world.step();
+    };
+    assert_eq!(shown(early), FAILED);
+    let late = |world: &mut World| {
+        run(world);
+        world.end(0, exit::GIVE_UP);
+        world.step();
+    };
+    assert_eq!(shown(late), FAILED);
+}
+
+#[test]
+fn an_edit_that_nobody_has_looked_at_is_in_progress() {
+    let edited = |world: &mut World| {
+        run(world);
+        world.job.metadata.generation = Some(2);
+    };
+    assert_eq!(shown(edited), IN_PROGRESS);
+}
