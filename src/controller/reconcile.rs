@@ -120,7 +120,8 @@ fn hold_back_progress(decision: &mut Decision, memory: &mut Memory) -> Option<Du
         return None;
     }
     let age = memory.progress_shown.map(|shown| shown.elapsed());
-    if let Some(rest) = age.and_then(|age| PROGRESS.checked_sub(age)) {
+    let rest = age.and_then(|age| PROGRESS.checked_sub(age));
+    if let Some(rest) = rest.filter(|rest| !rest.is_zero()) {
         decision.patch = Patch(Vec::new());
         return Some(rest);
     }
@@ -147,6 +148,7 @@ async fn act(
         return cluster.delete_job(job).await;
     }
     if let Some(change) = decision.finalizer {
+        // Refused, it is decided upon anew: what refused it is on its way through the watch.
         cluster.change_finalizer(job, change).await?;
     }
     let views: Vec<WorkerView> = pods.iter().map(|(_, view)| view.clone()).collect();
@@ -213,3 +215,6 @@ fn is_older(status: &CompactionJobStatus, than: &CompactionJobStatus) -> bool {
         now.is_none_or(|now| (now.epoch, now.checkpoint.sequence) < (old.epoch, old.checkpoint.sequence))
     })
 }
+
+#[cfg(test)]
+mod tests;

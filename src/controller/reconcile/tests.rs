@@ -1,0 +1,434 @@
+//! Passes against an API server that a test plays: which calls are made, in which order, and what becomes
+//! of every kind of answer.
+
+use std::sync::{Arc, Mutex};
+
+use http::{Method, Request, Response};
+use kube::client::Body;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::controller::PodSettings;
+use crate::controller::metrics::Metrics;
+
+/// A call: its method, the last parts of its path, its body.
+type Call = (Method, String, Value);
+type Answer = (u16, Value);
+
+/// An API server that keeps one job, and answers by `special` where that has an answer.
+struct Server {
+    context: Context,
+    calls: Arc<Mutex<Vec<Call>>>,
+    job: Arc<Mutex<Value>>,
+}
+
+fn failure(code: u16, reason: &str, message: &str) -> Answer {
+    let status = json!({
+        "apiVersion": "v1", "kind": "Status", "metadata": {}, "status": "Failure",
+        "message": message, "reason": reason, "code": code,
+    });
+    (code, status)
+}
+
+fn new_job() -> Value {
+    json!({
+        "apiVersion": "compaction.dev/v1alpha1", "kind": "CompactionJob",
+        "metadata": {
+            "name": "job", "namespace": "ns", "uid": "uid-1", "generation": 1, "resourceVersion": "1",
+            "creationTimestamp": "2026-01-01T00:00:00Z",
+        },
+        "spec": {
+            "storage": {"s3": {"bucket": "bucket"}},
+            "source": {"prefix": "in/"}, "output": {"prefix": "out/"},
+        },
+        "status": {"observedGeneration": -1},
+    })
+}
+
+/// The worker pod of shard 0, as the API server lists it.
+fn pod(epoch: i64, owner: &str, state: Value) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {
+            "name": format!("job-uid-1-0-{epoch}"), "namespace": "ns", "uid": format!("pod-{epoch}"),
+            "labels": {"compaction.dev/job-uid": "uid-1", "compaction.dev/shard": "0",
+                "compaction.dev/epoch": epoch.to_string()},
+            "ownerReferences": [{"apiVersion": "v1", "kind": "K", "name": "job", "uid": owner}],
+        },
+        "spec": {"containers": []},
+        "status": {"phase": "Running", "containerStatuses": [
+            {"name": "worker", "image": "", "imageID": "", "ready": true, "restartCount": 0, "state": state},
+        ]},
+    })
+}
+
+impl Server {
+    /// `special` may answer a call; else it is answered as a sound API server would.
+    fn new(job: Value, special: impl Fn(&Call) -> Option<Answer> + Send + 'static) -> Self {
+        let (service, mut handle) = tower_test::mock::pair::<Request<Body>, Response<Body>>();
+        let calls = Arc::new(Mutex::new(Vec::new()));
+        let job = Arc::new(Mutex::new(job));
+        let (log, kept) = (Arc::clone(&calls), Arc::clone(&job));
+        tokio::spawn(async move {
+            while let Some((request, send)) = handle.next_request().await {
+                let (head, body) = request.into_parts();
+                let body = body.collect_bytes().await.unwrap();
+                let path = head
+                    .uri
+                    .path()
+                    .rsplit("/namespaces/ns/")
+                    .next()
+                    .unwrap()
+                    .to_owned();
+                let call = (
+                    head.method,
+                    path,
+                    serde_json::from_slice(&body).unwrap_or_default(),
+                );
+                let special = special(&call);
+                // An answer that never comes.
+                if special.as_ref().is_some_and(|(code, _)| *code == 0) {
+                    log.lock().unwrap().push(call);
+                    std::mem::forget(send);
+                    continue;
+                }
+                let (code, answer) = special.unwrap_or_else(|| sound(&call, &mut kept.lock().unwrap()));
+                log.lock().unwrap().push(call);
+                let body = Body::from(serde_json::to_vec(&answer).unwrap());
+                send.send_response(Response::builder().status(code).body(body).unwrap());
+            }
+        });
+        let client = kube::Client::new(service, "ns");
+        let context = Context::new(client, PodSettings::default(), Metrics::default(), Vec::new());
+        Self { context, calls, job }
+    }
+
+    fn job(&self) -> CompactionJob {
+        serde_json::from_value(self.job.lock().unwrap().clone()).unwrap()
+    }
+
+    async fn pass(&self, memory: &mut Memory) -> Result<Duration, Error> {
+        pass(&self.context, &self.job(), memory).await
+    }
+
+    /// The calls so far, but for events, which may be lost.
+    fn calls(&self) -> Vec<String> {
+        let calls = self.calls.lock().unwrap();
+        let calls = calls.iter().filter(|(_, path, _)| !path.starts_with("events"));
+        calls
+            .map(|(method, path, _)| format!("{method} {path}"))
+            .collect()
+    }
+
+    fn events(&self) -> Vec<String> {
+        let calls = self.calls.lock().unwrap();
+        let events = calls.iter().filter(|(_, path, _)| path.starts_with("events"));
+        events
+            .map(|(_, _, body)| body["reason"].as_str().unwrap_or_default().to_owned())
+            .collect()
+    }
+
+    fn body(&self, of: &str) -> Value {
+        let calls = self.calls.lock().unwrap();
+        let found = calls
+            .iter()
+            .find(|(method, path, _)| format!("{method} {path}") == of);
+        found.unwrap_or_else(|| panic!("{of} was not called")).2.clone()
+    }
+}
+
+fn sound((method, path, body): &Call, job: &mut Value) -> Answer {
+    match (method.as_str(), path.as_str()) {
+        ("GET", "pods") => (
+            200,
+            json!({"apiVersion": "v1", "kind": "PodList", "metadata": {}, "items": []}),
+        ),
+        ("PATCH", "compactionjobs/job/status") => {
+            let patch: Patch = serde_json::from_value(body.clone()).unwrap();
+            match json_patch::patch(job, &patch) {
+                Ok(()) => (200, job.clone()),
+                Err(error) => failure(422, "Invalid", &error.to_string()),
+            }
+        }
+        ("POST", _) => (201, body.clone()),
+        _ => (
+            200,
+            json!({"apiVersion": "v1", "kind": "Status", "metadata": {}, "status": "Success"}),
+        ),
+    }
+}
+
+const FIRST_WORKER: [&str; 6] = [
+    "GET pods",
+    "PATCH compactionjobs/job/status",
+    "POST serviceaccounts",
+    "POST roles",
+    "POST rolebindings",
+    "POST pods",
+];
+
+#[tokio::test]
+async fn an_epoch_stands_in_the_status_before_its_pod_is_made() {
+    let server = Server::new(new_job(), |_| None);
+    server.pass(&mut Memory::default()).await.unwrap();
+    assert_eq!(server.calls(), FIRST_WORKER);
+    assert_eq!(server.job().status.unwrap().shards[0].epoch, 1);
+    assert_eq!(server.body("POST pods")["metadata"]["name"], "job-uid-1-0-1");
+    assert_eq!(server.events(), ["WorkerStarted"]);
+    let role = server.body("POST roles");
+    for rule in role["rules"].as_array().unwrap() {
+        assert_eq!(rule["resourceNames"], json!(["job"]), "no other job");
+    }
+}
+
+#[tokio::test]
+async fn a_refused_patch_is_followed_by_no_act() {
+    for (code, reason) in [(422, "Invalid"), (409, "Conflict"), (404, "NotFound")] {
+        let refuse = move |call: &Call| (call.0 == Method::PATCH).then(|| failure(code, reason, "no"));
+        let server = Server::new(new_job(), refuse);
+        let wait = server.pass(&mut Memory::default()).await.unwrap();
+        assert_eq!(wait, AGAIN, "{reason}: look again soon");
+        assert_eq!(server.calls(), FIRST_WORKER[..2]);
+    }
+}
+
+#[tokio::test]
+async fn an_error_of_the_server_is_an_error_of_the_pass_and_followed_by_no_act() {
+    for (code, reason) in [(403, "Forbidden"), (500, "InternalError")] {
+        let refuse = move |call: &Call| (call.0 == Method::PATCH).then(|| failure(code, reason, "no"));
+        let server = Server::new(new_job(), refuse);
+        assert!(matches!(
+            server.pass(&mut Memory::default()).await,
+            Err(Error::Api { .. })
+        ));
+        assert_eq!(server.calls(), FIRST_WORKER[..2]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_never_comes_is_not_waited_for_and_what_it_did_is_found() {
+    let lost = Arc::new(Mutex::new(true));
+    let lose = Arc::clone(&lost);
+    let server = Server::new(new_job(), move |call| {
+        (call.0 == Method::PATCH && *lose.lock().unwrap()).then_some((0, Value::Null))
+    });
+    let mut memory = Memory::default();
+    assert!(matches!(server.pass(&mut memory).await, Err(Error::Late { .. })));
+    assert_eq!(server.calls(), FIRST_WORKER[..2]);
+    // The patch had been applied: the view from before is refused, and no second first epoch begins.
+    *lost.lock().unwrap() = false;
+    let stale = server.job();
+    server.job.lock().unwrap()["status"]["shards"] = json!([{"index": 0, "epoch": 1}]);
+    server.job.lock().unwrap()["metadata"]["resourceVersion"] = json!("2");
+    let wait = pass(&server.context, &stale, &mut memory).await.unwrap();
+    assert_eq!(wait, AGAIN);
+    assert!(!server.calls().contains(&"POST pods".to_owned()));
+}
+
+fn exists(call: &Call, owner: &str) -> Option<Answer> {
+    match (call.0.as_str(), call.1.as_str()) {
+        ("POST", "pods") => Some(failure(409, "AlreadyExists", "it is there")),
+        ("GET", "pods/job-uid-1-0-1") => Some((200, pod(1, owner, json!({})))),
+        _ => None,
+    }
+}
+
+#[tokio::test]
+async fn a_pod_that_is_there_already_is_adopted_only_from_this_very_job() {
+    let server = Server::new(new_job(), |call| exists(call, "uid-1"));
+    server.pass(&mut Memory::default()).await.unwrap();
+    let server = Server::new(new_job(), |call| exists(call, "uid-0"));
+    let error = server.pass(&mut Memory::default()).await.unwrap_err();
+    assert!(
+        matches!(&error, Error::NotOurs { name, .. } if name == "job-uid-1-0-1"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_pod_that_may_not_be_made_is_waited_for_and_the_reason_told() {
+    let quota = |call: &Call| {
+        let is_pod = call.1 == "pods" && call.0 == Method::POST;
+        is_pod.then(|| failure(403, "Forbidden", "exceeded quota: none"))
+    };
+    let server = Server::new(new_job(), quota);
+    let mut memory = Memory::default();
+    server.pass(&mut memory).await.unwrap();
+    server.pass(&mut memory).await.unwrap();
+    let status = server.job().status.unwrap();
+    assert_eq!(
+        (status.shards[0].lost, status.shards[0].waits),
+        (0, 1),
+        "nobody's fault"
+    );
+    assert!(status.shards[0].retry_time.is_some());
+    let told = serde_json::to_string(&status.conditions).unwrap();
+    assert!(told.contains("exceeded quota: none"), "{told}");
+}
+
+#[tokio::test]
+async fn pods_that_cannot_be_listed_stop_the_pass() {
+    let server = Server::new(new_job(), |call| {
+        (call.1 == "pods").then(|| failure(500, "InternalError", "no"))
+    });
+    assert!(server.pass(&mut Memory::default()).await.is_err());
+    assert_eq!(server.calls(), ["GET pods"]);
+}
+
+/// A planned job whose worker runs.
+fn running_job() -> Value {
+    let mut job = new_job();
+    job["status"] = json!({
+        "observedGeneration": 1, "startTime": "2026-01-01T00:00:00Z",
+        "plan": {"sha256": "s", "location": "l", "shards": 1, "batches": 9, "sourceObjects": 9,
+            "sourceBytes": 90, "skippedObjects": 0, "estimatedOutputObjects": 1},
+        "shards": [{"index": 0, "epoch": 3, "holder": "h", "totalBatches": 9,
+            "checkpoint": {"sequence": 4, "batch": 2}, "startSequence": 1}],
+    });
+    job
+}
+
+fn lists(pods: Vec<Value>) -> impl Fn(&Call) -> Option<Answer> + Send + 'static {
+    move |call| {
+        let is_list = call.0 == Method::GET && call.1 == "pods";
+        is_list.then(|| {
+            let items = pods.clone();
+            (
+                200,
+                json!({"apiVersion": "v1", "kind": "PodList", "metadata": {}, "items": items}),
+            )
+        })
+    }
+}
+
+#[tokio::test]
+async fn a_suspended_jobs_worker_is_deleted_under_its_uid_and_the_status_comes_first() {
+    let mut job = running_job();
+    job["spec"]["suspend"] = json!(true);
+    let server = Server::new(job, lists(vec![pod(3, "uid-1", json!({"running": {}}))]));
+    server.pass(&mut Memory::default()).await.unwrap();
+    assert_eq!(
+        server.calls(),
+        [
+            "GET pods",
+            "PATCH compactionjobs/job/status",
+            "DELETE pods/job-uid-1-0-3"
+        ]
+    );
+    let body = server.body("DELETE pods/job-uid-1-0-3");
+    assert_eq!(
+        body["preconditions"]["uid"], "pod-3",
+        "not one that came after it"
+    );
+}
+
+#[tokio::test]
+async fn a_pod_that_is_gone_or_another_one_by_now_needs_no_deleting() {
+    for (code, reason) in [(404, "NotFound"), (409, "Conflict")] {
+        let mut job = running_job();
+        job["spec"]["suspend"] = json!(true);
+        let list = lists(vec![pod(3, "uid-1", json!({"running": {}}))]);
+        let server = Server::new(job, move |call| {
+            let delete = || (call.0 == Method::DELETE).then(|| failure(code, reason, "no"));
+            list(call).or_else(delete)
+        });
+        server.pass(&mut Memory::default()).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_pod_of_another_owner_is_none_of_ours_whatever_its_labels_say() {
+    let mut job = running_job();
+    job["spec"]["suspend"] = json!(true);
+    let server = Server::new(job, lists(vec![pod(3, "uid-0", json!({"running": {}}))]));
+    server.pass(&mut Memory::default()).await.unwrap();
+    assert!(
+        !server.calls().iter().any(|call| call.starts_with("DELETE")),
+        "{:?}",
+        server.calls()
+    );
+}
+
+#[tokio::test]
+async fn ended_pods_of_earlier_epochs_go_but_for_the_last_failed_one() {
+    let ended = |epoch, code: i32| pod(epoch, "uid-1", json!({"terminated": {"exitCode": code}}));
+    let pods = vec![
+        ended(1, 75),
+        ended(2, 75),
+        pod(3, "uid-1", json!({"running": {}})),
+    ];
+    let server = Server::new(running_job(), lists(pods));
+    server.pass(&mut Memory::default()).await.unwrap();
+    let deleted: Vec<_> = server
+        .calls()
+        .into_iter()
+        .filter(|call| call.starts_with("DELETE"))
+        .collect();
+    assert_eq!(deleted, ["DELETE pods/job-uid-1-0-1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn progress_alone_is_written_only_so_often() {
+    let server = Server::new(
+        running_job(),
+        lists(vec![pod(3, "uid-1", json!({"running": {}}))]),
+    );
+    let mut memory = Memory::default();
+    server.pass(&mut memory).await.unwrap();
+    let patches = || {
+        server
+            .calls()
+            .iter()
+            .filter(|call| call.starts_with("PATCH"))
+            .count()
+    };
+    let before = patches();
+    let advance = |sequence: i64| {
+        let checkpoint = json!({"sequence": sequence, "batch": sequence - 2, "bytesRead": sequence});
+        server.job.lock().unwrap()["status"]["shards"][0]["checkpoint"] = checkpoint;
+    };
+    advance(5);
+    server.pass(&mut memory).await.unwrap();
+    assert_eq!(patches(), before + 1, "the first news at once");
+    advance(6);
+    let wait = server.pass(&mut memory).await.unwrap();
+    assert_eq!(patches(), before + 1, "the next not yet");
+    assert!(wait <= PROGRESS);
+    tokio::time::advance(PROGRESS).await;
+    server.pass(&mut memory).await.unwrap();
+    assert_eq!(patches(), before + 2);
+}
+
+#[tokio::test]
+async fn an_expired_job_is_deleted_as_it_was_seen() {
+    let mut job = new_job();
+    job["spec"]["ttlSecondsAfterFinished"] = json!(0);
+    job["status"] = json!({"observedGeneration": 1, "startTime": "2026-01-01T00:00:00Z",
+        "completionTime": "2026-01-01T00:00:00Z",
+        "plan": {"sha256": "s", "location": "l", "shards": 1, "batches": 0, "sourceObjects": 0,
+            "sourceBytes": 0, "skippedObjects": 0, "estimatedOutputObjects": 0},
+        "shards": [{"index": 0, "epoch": 1}]});
+    let server = Server::new(job, |_| None);
+    server.pass(&mut Memory::default()).await.unwrap();
+    let body = server.body("DELETE compactionjobs/job");
+    assert_eq!(body["preconditions"]["uid"], "uid-1");
+}
+
+#[tokio::test]
+async fn a_finalizer_is_acknowledged_before_the_first_epoch_begins() {
+    let mut job = new_job();
+    job["spec"]["deletionPolicy"] = json!("Cleanup");
+    let server = Server::new(job, |call| {
+        (call.1 == "compactionjobs/job").then(|| (200, new_job()))
+    });
+    server.pass(&mut Memory::default()).await.unwrap();
+    assert!(
+        server.calls().contains(&"PATCH compactionjobs/job".to_owned()),
+        "{:?}",
+        server.calls()
+    );
+    let patch = server.body("PATCH compactionjobs/job");
+    assert_eq!(patch["metadata"]["finalizers"], json!(["compaction.dev/cleanup"]));
+    assert_eq!(patch["metadata"]["resourceVersion"], "1");
+    assert!(!server.calls().contains(&"POST pods".to_owned()));
+}
