@@ -6,10 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use compaction_operator::api::{CompactionJob, CompactionJobStatus, FINALIZER, condition, conditions};
-use compaction_operator::controller::{
-    FinalizerChange, Observed, Watch, WorkerEnd, WorkerState, WorkerView, decide,
-};
+use compaction_operator::api::{CompactionJob, CompactionJobStatus, condition, conditions};
+use compaction_operator::controller::{Observed, Watch, WorkerEnd, WorkerState, WorkerView, decide};
 use compaction_operator::worker::{self, End, Identity, JobApi, Start};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
@@ -136,10 +134,8 @@ impl World {
         }
         // A change of the finalizers tests the version that was seen.
         if let Some(change) = decision.finalizer.filter(|_| behind == 0) {
-            let finalizers = match change {
-                FinalizerChange::Add => vec![FINALIZER],
-                FinalizerChange::Remove => Vec::new(),
-            };
+            let mut finalizers = job.metadata.finalizers.clone().unwrap_or_default();
+            change.apply(&mut finalizers);
             self.api
                 .edit(|job| job["metadata"]["finalizers"] = finalizers.into());
         }
