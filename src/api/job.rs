@@ -120,7 +120,7 @@ pub struct CompactionJobSpec {
     #[serde(default)]
     pub disruption_policy: DisruptionPolicy,
     /// The worker pods: what is set here stands, and the rest is filled in. The container named `worker` is the
-    /// worker, others run beside it. Quantities are strings.
+    /// worker, others run beside it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub template: Option<PodTemplateSpec>,
 }

@@ -261,6 +261,19 @@ pub enum Duty {
 }
 
 impl CompactionJobStatus {
+    /// Seconds in which workers have run up to now. A clock that was set back takes nothing away.
+    pub fn active_seconds_at(&self, now: Timestamp) -> i64 {
+        let since = self.active_since.as_ref().map_or(now, |since| since.0);
+        self.active_seconds
+            .saturating_add(now.duration_since(since).as_secs().max(0))
+    }
+
+    /// No worker runs any more.
+    pub fn stop_active_clock(&mut self, now: Timestamp) {
+        self.active_seconds = self.active_seconds_at(now);
+        self.active_since = None;
+    }
+
     /// Whether the outputs are published, to the last step.
     pub fn is_announced(&self) -> bool {
         self.publish.as_ref().is_some_and(|publish| publish.announced)

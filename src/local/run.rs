@@ -105,6 +105,9 @@ impl Run {
             {
                 shard.retry_time.get_or_insert(Time(jiff::Timestamp::now()));
             }
+            // Of a run that was killed nobody knows when its workers ended.
+            status.active_since = None;
+            fresh.metadata.finalizers = old.as_ref().and_then(|old| old.metadata.finalizers.clone());
             fresh.status = Some(status);
             *value = json!(fresh);
             Ok::<(), state::Error>(())
@@ -210,6 +213,7 @@ impl Driver<'_> {
         loop {
             if interrupt.is_cancelled() {
                 self.stop_all().await;
+                self.stop_clock()?;
                 return Ok(Outcome::Interrupted);
             }
             let job = self.state.get().await?;
@@ -245,6 +249,14 @@ impl Driver<'_> {
                 Err(error) => return Err(error.into()),
             }
         }
+        if let Some(change) = decision.finalizer {
+            let mut finalizers = job.metadata.finalizers.clone().unwrap_or_default();
+            change.apply(&mut finalizers);
+            self.state.change(|job| {
+                job["metadata"]["finalizers"] = json!(finalizers);
+                Ok::<(), state::Error>(())
+            })?;
+        }
         for process in &mut self.processes {
             if decision.stop.contains(&(process.shard, process.epoch)) {
                 process.stop().await;
@@ -263,6 +275,18 @@ impl Driver<'_> {
             });
         }
         Ok(decision.wake)
+    }
+
+    /// The time until the next run is not active.
+    fn stop_clock(&self) -> Result<(), Error> {
+        let mut status = self.state.read()?.and_then(|job| job.status).unwrap_or_default();
+        status.stop_active_clock(jiff::Timestamp::now());
+        self.state.change(|job| {
+            job["status"]["activeSeconds"] = json!(status.active_seconds);
+            job["status"]["activeSince"] = json!(status.active_since);
+            Ok::<(), state::Error>(())
+        })?;
+        Ok(())
     }
 
     fn take_end(&mut self, (shard, epoch, end): Ended) {

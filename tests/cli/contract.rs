@@ -123,3 +123,12 @@ fn a_suspended_job_keeps_its_checkpoints_and_is_resumed() {
     place.run().ends_with(0);
     assert_eq!(written(&place), b"1\n2\n3\n");
 }
+
+#[test]
+fn a_job_that_would_be_cleaned_up_after_runs_like_any_other() {
+    let place = small();
+    place.job(&json!({"deletionPolicy": "Cleanup"}));
+    place.run().ends_with(0);
+    assert_eq!(written(&place), b"1\n2\n3\n");
+    assert_eq!(place.state()["metadata"]["finalizers"], json!([]));
+}

@@ -22,7 +22,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use api::MemoryApi;
-use compaction_operator::api::{CompactionJob, OnFault, SourceDisposition, condition, conditions};
+use compaction_operator::api::{
+    CompactionJob, DeletionPolicy, OnFault, SourceDisposition, condition, conditions,
+};
 use compaction_operator::store::Store;
 use compaction_operator::verify::verify;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -237,6 +239,28 @@ async fn created_anew(seed: u64) {
     assert_verified(seed, &store, &scenario.job).await;
 }
 
+/// A job that is deleted in the middle, and to be cleaned up.
+async fn deleted(seed: u64) {
+    let mut scenario = Scenario::new(seed);
+    scenario.job.spec.deletion_policy = DeletionPolicy::Cleanup;
+    let expected = scenario.expect(&scenario.sources);
+    let store = filled(&scenario, seed, scenario.habits);
+    let api = MemoryApi::new(seed, &scenario.job);
+    let mut world = World::new(store.clone(), api.clone(), seed, scenario.faults / 2);
+    world.run(true).await;
+    world.faults = scenario.faults / 2;
+    world.delete().await;
+    let announced = api.job().status.is_some_and(|status| status.is_announced());
+    world.let_late_workers_end().await;
+    if announced {
+        assert_eq!(published(&store), expected.records);
+    }
+    if world.workers.iter().all(world::Worker::was_seen_to_end) {
+        assert_nothing_left_over(&store);
+    }
+    assert_verified(seed, &store, &scenario.job).await;
+}
+
 /// Sources that vanish or are replaced once the plan is made.
 async fn sources_change(seed: u64) {
     let mut scenario = Scenario::new(seed);
@@ -366,6 +390,11 @@ fn jobs_that_follow_each_other_take_only_what_is_new() {
 #[test]
 fn a_job_created_anew_does_not_mix_with_the_workers_of_the_old_one() {
     run_seeds("created_anew", 5, |seed| simulate(created_anew(seed)));
+}
+
+#[test]
+fn a_job_deleted_in_the_middle_leaves_nothing_but_what_it_published() {
+    run_seeds("deleted", 8, |seed| simulate(deleted(seed)));
 }
 
 #[test]

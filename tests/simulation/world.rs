@@ -1,10 +1,12 @@
 //! Runs a job in a world where things go wrong: workers are killed between any two requests or go on
-//! though nobody counts on them any more, answers are lost, views are stale, controllers restart.
+//! though nobody counts on them any more, wait before they start, are evicted or cannot be made, answers are
+//! lost, views are stale, controllers restart.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use compaction_operator::api::{CompactionJobStatus, condition, conditions};
+use compaction_operator::api::{CompactionJob, CompactionJobStatus, condition, conditions};
 use compaction_operator::controller::{Observed, Watch, WorkerEnd, WorkerState, WorkerView, decide};
 use compaction_operator::worker::{self, End, Identity, JobApi, Start};
 use tokio::task::JoinHandle;
@@ -39,6 +41,14 @@ pub struct Worker {
     end: Arc<Mutex<Option<End>>>,
     stop: CancellationToken,
     killed: bool,
+    /// Its container runs.
+    started: Arc<AtomicBool>,
+    /// It was killed through nobody's fault: why.
+    lost: Option<&'static str>,
+}
+
+fn status(job: &CompactionJob) -> CompactionJobStatus {
+    job.status.clone().unwrap_or_default()
 }
 
 fn ended(status: &CompactionJobStatus) -> bool {
@@ -69,20 +79,28 @@ impl World {
     /// Runs until the job is finished or failed, or, with `stop_early`, until all faults have happened.
     pub async fn run(&mut self, stop_early: bool) {
         let faults_left = !stop_early;
-        self.run_while(|status, faults| !ended(status) && (faults_left || faults > 0))
+        self.run_while(|job, faults| !ended(&status(job)) && (faults_left || faults > 0))
             .await;
     }
 
     pub async fn run_until(&mut self, reached: impl Fn(&CompactionJobStatus) -> bool) {
-        self.run_while(|status, _| !reached(status) && !ended(status))
+        self.run_while(|job, _| !reached(&status(job)) && !ended(&status(job)))
             .await;
     }
 
-    async fn run_while(&mut self, more: impl Fn(&CompactionJobStatus, u32) -> bool) {
+    /// Deletes the job, and runs until nothing keeps it.
+    pub async fn delete(&mut self) {
+        let now = self.now().to_string();
+        self.api
+            .edit(|job| job["metadata"]["deletionTimestamp"] = now.into());
+        self.run_while(|job, _| job.has_finalizer()).await;
+    }
+
+    async fn run_while(&mut self, more: impl Fn(&CompactionJob, u32) -> bool) {
         let mut memory = Watch::default();
         let began = Instant::now();
         while began.elapsed() < PATIENCE {
-            if !more(&self.api.job().status.unwrap_or_default(), self.faults) {
+            if !more(&self.api.job(), self.faults) {
                 return;
             }
             self.one_round(&mut memory).await;
@@ -113,6 +131,13 @@ impl World {
         let decision = decide(&observed).unwrap();
         if !decision.patch.0.is_empty() && self.api.patch_status(&decision.patch).await.is_err() {
             return;
+        }
+        // A change of the finalizers tests the version that was seen.
+        if let Some(change) = decision.finalizer.filter(|_| behind == 0) {
+            let mut finalizers = job.metadata.finalizers.clone().unwrap_or_default();
+            change.apply(&mut finalizers);
+            self.api
+                .edit(|job| job["metadata"]["finalizers"] = finalizers.into());
         }
         for (shard, epoch) in decision.stop {
             for worker in self
@@ -160,7 +185,13 @@ impl World {
             limits: tiny,
         };
         let slot = Arc::clone(&end);
+        let mishap = if self.faults > 0 { self.rng.u32(..24) } else { 24 };
+        let pause = Duration::from_millis(if mishap < 4 { self.rng.u64(0..90_000) } else { 0 });
+        let started = Arc::new(AtomicBool::new(pause.is_zero()));
+        let starting = Arc::clone(&started);
         let handle = tokio::spawn(async move {
+            sleep(pause).await;
+            starting.store(true, Ordering::Relaxed);
             let ended = worker::run(start).await;
             *slot.lock().unwrap() = Some(ended);
         });
@@ -172,7 +203,12 @@ impl World {
             end,
             stop,
             killed: false,
+            started,
+            lost: None,
         });
+        if let (4 | 5, Some(worker)) = (mishap, self.workers.last_mut()) {
+            worker.lose("it cannot be made: quota");
+        }
     }
 
     fn disturb(&mut self, memory: &mut Watch) {
@@ -187,10 +223,11 @@ impl World {
         let victim = self.rng.choice(running);
         self.faults -= 1;
         match (self.rng.u32(..14), victim) {
-            (0..=4, Some(victim)) => {
+            (0..=2, Some(victim)) => {
                 self.kills += 1;
                 self.workers[victim].kill();
             }
+            (3 | 4, Some(victim)) => self.workers[victim].lose("evicted"),
             (5, Some(victim)) => self.workers[victim].stop.cancel(),
             // Force-deleted: the controller sees it no more, but it goes on.
             (6 | 7, Some(victim)) => self.workers[victim].seen = false,
@@ -262,6 +299,13 @@ impl Worker {
         }
     }
 
+    fn lose(&mut self, why: &'static str) {
+        if self.runs() {
+            self.lost = Some(why);
+            self.kill();
+        }
+    }
+
     fn view(&self) -> WorkerView {
         let end = self.end.lock().unwrap().clone();
         let state = match end {
@@ -270,12 +314,14 @@ impl Worker {
                 reason: end.reason,
                 message: end.message,
             }),
+            None if let Some(why) = self.lost => WorkerState::Lost(why.to_owned()),
             None if self.killed => WorkerState::Ended(WorkerEnd {
                 code: None,
                 reason: "Killed".to_owned(),
                 message: "killed".to_owned(),
             }),
-            None => WorkerState::Running,
+            None if self.started.load(Ordering::Relaxed) => WorkerState::Running,
+            None => WorkerState::Waiting("its image is pulled".to_owned()),
         };
         WorkerView {
             shard: self.shard,

@@ -3,7 +3,10 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::api::{AddressingStyle, Compression, FormatType, GroupBy, Mode, OnFault, SourceDisposition};
+use crate::api::{
+    AddressingStyle, Compression, DeletionPolicy, DisruptionPolicy, FormatType, GroupBy, Mode, OnFault,
+    ReadyWhen, SourceDisposition,
+};
 
 fn minimal() -> Value {
     json!({
@@ -98,6 +101,58 @@ fn a_minimal_job_is_accepted_with_the_documented_defaults() {
     assert!(!spec.allow_unconditional_delete && !spec.suspend);
     assert_eq!((spec.parallelism, spec.backoff_limit), (1, 6));
     assert_eq!((spec.mode, spec.retry_token), (Mode::Execute, None));
+    let limits = (spec.total_active_deadline_seconds, spec.pending_deadline_seconds);
+    assert_eq!((limits, spec.ttl_seconds_after_finished), ((None, None), None));
+    assert_eq!(
+        (spec.ready_when, spec.deletion_policy, spec.disruption_policy),
+        (
+            ReadyWhen::Accepted,
+            DeletionPolicy::Orphan,
+            DisruptionPolicy::Allow
+        )
+    );
+    assert_eq!(spec.template, None);
+}
+
+/// As much of a template as a user has to write.
+fn resources() -> Value {
+    json!({"spec": {"containers": [
+        {"name": "worker", "resources": {"limits": {"memory": "512Mi", "cpu": 2}}},
+    ]}})
+}
+
+#[test]
+fn a_template_may_say_as_little_as_one_container_or_nothing_of_containers() {
+    accepted("spec.template", resources());
+    accepted("spec.template", json!({"metadata": {"labels": {"team": "a"}}}));
+    let beside = json!({"spec": {"containers": [{"name": "worker"}, {"name": "proxy", "image": "proxy:1"}]}});
+    accepted("spec.template", beside);
+}
+
+#[test]
+fn workers_are_not_restarted_in_place() {
+    let policy = |policy: &str| {
+        let mut template = resources();
+        template["spec"]["restartPolicy"] = json!(policy);
+        template
+    };
+    accepted("spec.template", policy("Never"));
+    for other in ["Always", "OnFailure"] {
+        refused("spec.template", policy(other), "restartPolicy can only be Never");
+    }
+}
+
+#[test]
+fn the_schema_of_a_template_asks_for_containers_by_name() {
+    let crds = crate::api::crds_yaml().unwrap();
+    let crd: Value = serde_saphyr::from_str(&crds).unwrap();
+    let path = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/template/properties/spec";
+    let pod = crd.pointer(path).unwrap();
+    assert_eq!(pod["required"], json!(["containers"]));
+    assert_eq!(
+        pod["properties"]["containers"]["items"]["required"],
+        json!(["name"])
+    );
 }
 
 #[test]
@@ -174,6 +229,9 @@ fn numbers_have_bounds() {
         ("spec.sourceRetentionSeconds", 0, 315_360_000),
         ("spec.parallelism", 1, 64),
         ("spec.backoffLimit", 0, 100),
+        ("spec.totalActiveDeadlineSeconds", 1, 315_360_000),
+        ("spec.pendingDeadlineSeconds", 1, 315_360_000),
+        ("spec.ttlSecondsAfterFinished", 0, 315_360_000),
     ] {
         accepted(path, json!(minimum));
         accepted(path, json!(maximum));
@@ -193,6 +251,7 @@ fn texts_have_bounds() {
         ("spec.storage.s3.bucket", 63),
         ("spec.storage.s3.region", 63),
         ("spec.storage.s3.credentialsSecretRef.name", 253),
+        ("spec.storage.s3.caBundleConfigMapRef.name", 253),
         ("spec.retryToken", 63),
     ] {
         accepted(path, json!("a".repeat(longest)));
@@ -202,6 +261,7 @@ fn texts_have_bounds() {
     for path in [
         "spec.storage.s3.region",
         "spec.storage.s3.credentialsSecretRef.name",
+        "spec.storage.s3.caBundleConfigMapRef.name",
     ] {
         refused(path, json!(""), "is too short");
     }
@@ -289,6 +349,7 @@ fn what_the_plan_depends_on_cannot_be_changed() {
         ("spec.storage.s3.bucket", json!("other")),
         ("spec.storage.s3.region", json!("eu-central-1")),
         ("spec.storage.s3.endpoint", json!("https://other")),
+        ("spec.storage.s3.caBundleConfigMapRef", json!({"name": "other"})),
         ("spec.source.prefix", json!("other/")),
         ("spec.source.include", json!(["*"])),
         ("spec.source.exclude", json!(["*"])),
@@ -332,6 +393,13 @@ fn everything_else_can_be_changed() {
         ("spec.suspend", json!(true)),
         ("spec.backoffLimit", json!(0)),
         ("spec.retryToken", json!("again")),
+        ("spec.totalActiveDeadlineSeconds", json!(60)),
+        ("spec.pendingDeadlineSeconds", json!(60)),
+        ("spec.ttlSecondsAfterFinished", json!(60)),
+        ("spec.readyWhen", json!("Succeeded")),
+        ("spec.deletionPolicy", json!("Cleanup")),
+        ("spec.disruptionPolicy", json!("Avoid")),
+        ("spec.template", resources()),
     ] {
         let problems = with(path, value).check(Some(&old)).err().unwrap_or_default();
         assert_eq!(problems, Vec::<String>::new(), "{path}");

@@ -11,23 +11,14 @@ use crate::api::Reason;
 impl Deciding<'_> {
     /// Seconds in which workers have run, to this moment.
     pub(super) fn active_seconds(&self) -> i64 {
-        let since = self.next.active_since.as_ref().map(|time| time.0);
-        self.next.active_seconds.saturating_add(self.seconds_since(since))
-    }
-
-    /// None if the clock was set back.
-    fn seconds_since(&self, since: Option<Timestamp>) -> i64 {
-        since.map_or(0, |since| {
-            self.observed.now.duration_since(since).as_secs().max(0)
-        })
+        self.next.active_seconds_at(self.observed.now)
     }
 
     /// Starts, stops or keeps the clock of `activeSeconds`. It is written only then, not as it goes.
     pub(super) fn set_active(&mut self) {
         let now = self.observed.now;
         if !self.runs() {
-            self.next.active_seconds = self.active_seconds();
-            self.next.active_since = None;
+            self.next.stop_active_clock(now);
         } else if self.next.active_since.as_ref().is_none_or(|since| since.0 > now) {
             self.next.active_since = Some(Time(now));
         }

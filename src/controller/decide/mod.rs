@@ -20,7 +20,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::overlap::predecessor;
 use super::patch::difference;
 use crate::api::{
-    CompactionJob, CompactionJobStatus, DisposeStatus, Duty, Reason, ShardStatus, condition,
+    CompactionJob, CompactionJobStatus, DisposeStatus, Duty, FINALIZER, Reason, ShardStatus, condition,
     conditions as types,
 };
 
@@ -96,6 +96,16 @@ pub struct Decision {
 pub enum FinalizerChange {
     Add,
     Remove,
+}
+
+impl FinalizerChange {
+    /// Leaves the finalizers of others alone.
+    pub fn apply(self, finalizers: &mut Vec<String>) {
+        finalizers.retain(|finalizer| finalizer != FINALIZER);
+        if self == Self::Add {
+            finalizers.push(FINALIZER.to_owned());
+        }
+    }
 }
 
 /// What the job needs next.

@@ -85,11 +85,8 @@ impl World {
     fn step(&mut self) -> Decision {
         let decision = self.decide();
         self.apply(&decision.patch);
-        let ours = crate::api::FINALIZER.to_owned();
-        match decision.finalizer {
-            Some(FinalizerChange::Add) => self.job.metadata.finalizers = Some(vec![ours]),
-            Some(FinalizerChange::Remove) => self.job.metadata.finalizers = None,
-            None => {}
+        if let Some(change) = decision.finalizer {
+            change.apply(self.job.metadata.finalizers.get_or_insert_default());
         }
         for (shard, epoch) in &decision.start {
             self.workers.push(WorkerView {
