@@ -4,9 +4,10 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use compaction_operator::api::{CompactionJobStatus, condition, conditions};
+use compaction_operator::api::{CompactionJobStatus, FINALIZER, ShardStatus, condition, conditions};
 use compaction_operator::controller::{Observed, Watch, WorkerEnd, WorkerState, WorkerView, decide};
 use compaction_operator::worker::{self, End, Identity, JobApi, Start};
+use serde_json::json;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -29,6 +30,8 @@ pub struct World {
     pub workers: Vec<Worker>,
     began: Instant,
     pub kills: u32,
+    /// At every batch in a third of the worlds.
+    pub pointer_interval: fn(i32) -> Duration,
 }
 
 pub struct Worker {
@@ -39,6 +42,7 @@ pub struct Worker {
     end: Arc<Mutex<Option<End>>>,
     stop: CancellationToken,
     killed: bool,
+    joined: bool,
 }
 
 fn ended(status: &CompactionJobStatus) -> bool {
@@ -58,6 +62,11 @@ impl World {
             workers: Vec::new(),
             began: Instant::now(),
             kills: 0,
+            pointer_interval: match seed % 3 {
+                0 => worker::at_every_batch,
+                1 => worker::pointer_interval,
+                _ => |_| Duration::from_secs(7),
+            },
         }
     }
 
@@ -156,6 +165,7 @@ impl World {
             window_bytes: 80 << 20,
             read_bytes: self.rng.u64(10..120),
             stop: stop.clone(),
+            pointer_interval: self.pointer_interval,
             now: || 1_800_000_000,
             limits: tiny,
         };
@@ -172,6 +182,7 @@ impl World {
             end,
             stop,
             killed: false,
+            joined: false,
         });
     }
 
@@ -236,10 +247,59 @@ impl World {
         }
     }
 
+    /// The job is deleted on the way: its workers are gone, and the last one cleans up, in several goes.
+    pub async fn delete(&mut self) {
+        for worker in &mut self.workers {
+            worker.kill();
+        }
+        self.let_late_workers_end().await;
+        let began = Instant::now();
+        while began.elapsed() < PATIENCE {
+            let epoch = self.begin_clean_up();
+            self.start(0, epoch);
+            if self.faults > 0 {
+                self.faults -= 1;
+                let pause = self.rng.u64(0..2000);
+                sleep(Duration::from_millis(pause)).await;
+                if let Some(worker) = self.workers.last_mut() {
+                    worker.kill();
+                }
+            } else {
+                self.store.calm();
+                self.api.calm();
+            }
+            self.let_late_workers_end().await;
+            let status = self.api.job().status.unwrap_or_default();
+            if status.dispose.is_some_and(|dispose| dispose.finished) {
+                return;
+            }
+        }
+        panic!("the clean-up hangs: {:#?}", self.api.job().status);
+    }
+
+    fn begin_clean_up(&self) -> i64 {
+        let mut status = self.api.job().status.unwrap_or_default();
+        if status.shards.is_empty() {
+            status.shards.push(ShardStatus::default());
+        }
+        let shard = &mut status.shards[0];
+        shard.epoch += 1;
+        shard.holder.clear();
+        let epoch = shard.epoch;
+        status.clean_up_epoch = Some(epoch);
+        self.api.edit(|job| {
+            job["metadata"]["deletionTimestamp"] = json!("2027-01-15T08:00:00Z");
+            job["metadata"]["finalizers"] = json!([FINALIZER]);
+            job["status"] = json!(status);
+        });
+        epoch
+    }
+
     /// Waits for the workers that nobody counts on any more.
     pub async fn let_late_workers_end(&mut self) {
-        for worker in &mut self.workers {
+        for worker in self.workers.iter_mut().filter(|worker| !worker.joined) {
             let _ = (&mut worker.handle).await;
+            worker.joined = true;
         }
     }
 }
