@@ -42,13 +42,13 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_pointer_waits_at_least_the_interval_and_at_most_a_quarter_more() {
-        let interval = Duration::from_secs(8);
-        let mut pace = Pace::new(interval, "pod");
+        let (before, quarter) = (Duration::from_millis(7999), Duration::from_millis(2001));
+        let mut pace = Pace::new(Duration::from_secs(8), "pod");
         for _ in 0..50 {
             pace.moved();
-            tokio::time::advance(interval - Duration::from_millis(1)).await;
+            tokio::time::advance(before).await;
             assert!(!pace.is_due());
-            tokio::time::advance(interval / 4 + Duration::from_millis(1)).await;
+            tokio::time::advance(quarter).await;
             assert!(pace.is_due());
         }
     }
