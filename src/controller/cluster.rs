@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use super::decide::{FinalizerChange, WorkerView};
 use super::objects::{self, Access, JOB_UID, PodSettings};
 use super::observe;
-use crate::api::{CompactionJob, FINALIZER};
+use crate::api::CompactionJob;
 use crate::deadline::within;
 
 /// A call, the client's own repetitions included.
@@ -97,10 +97,7 @@ impl Cluster {
         change: FinalizerChange,
     ) -> Result<Patched, Error> {
         let mut finalizers = job.finalizers().to_vec();
-        finalizers.retain(|finalizer| finalizer != FINALIZER);
-        if change == FinalizerChange::Add {
-            finalizers.push(FINALIZER.to_owned());
-        }
+        change.apply(&mut finalizers);
         // The resource version keeps other people's finalizers safe.
         let patch = serde_json::json!({"metadata": {
             "uid": job.metadata.uid,
@@ -190,7 +187,9 @@ impl Cluster {
         let api = self.api::<K>();
         match call(what, api.create(&PostParams::default(), object)).await {
             Ok(_) => Ok(()),
-            Err(Error::Api { source, .. }) if status(&source).is_some_and(|s| s.is_already_exists()) => {
+            Err(Error::Api { source, .. })
+                if status(&source).is_some_and(kube::core::Status::is_already_exists) =>
+            {
                 let name = object.name_any();
                 let there = call(what, api.get(&name)).await?;
                 let uid = job.uid();

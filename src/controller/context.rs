@@ -104,7 +104,7 @@ impl Context {
     }
 
     /// Brings the gauges up to what is known now.
-    pub(super) async fn gauge(&self) {
+    pub(super) fn gauge(&self) {
         let mut states = HashMap::<String, i64>::new();
         for job in self.jobs() {
             let ready = job

@@ -20,7 +20,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// What the endpoints answer from.
 pub(super) trait Health: Send + Sync + 'static {
-    fn metrics(&self) -> impl Future<Output = String> + Send;
+    fn metrics(&self) -> String;
 }
 
 /// Whether the controller can do its work, once it leads.
@@ -60,7 +60,7 @@ pub(super) async fn serve(listener: TcpListener, ready: Ready, health: Arc<impl 
         tokio::spawn(async move {
             let answer = service_fn(move |request| {
                 let (ready, health) = (ready.clone(), Arc::clone(&health));
-                async move { Ok::<_, Infallible>(answer(&request, &ready, &*health).await) }
+                async move { Ok::<_, Infallible>(answer(&request, &ready, &*health)) }
             });
             let connection = hyper::server::conn::http1::Builder::new()
                 .timer(TokioTimer::new())
@@ -74,7 +74,7 @@ pub(super) async fn serve(listener: TcpListener, ready: Ready, health: Arc<impl 
     }
 }
 
-async fn answer(request: &Request<Incoming>, ready: &Ready, health: &impl Health) -> Response<String> {
+fn answer(request: &Request<Incoming>, ready: &Ready, health: &impl Health) -> Response<String> {
     let (status, text) = match request.uri().path() {
         "/livez" => (StatusCode::OK, "ok\n".to_owned()),
         "/readyz" if ready.is() => (StatusCode::OK, "ok\n".to_owned()),
@@ -82,7 +82,7 @@ async fn answer(request: &Request<Incoming>, ready: &Ready, health: &impl Health
             StatusCode::SERVICE_UNAVAILABLE,
             "the CustomResourceDefinitions are not served yet\n".to_owned(),
         ),
-        "/metrics" => (StatusCode::OK, health.metrics().await),
+        "/metrics" => (StatusCode::OK, health.metrics()),
         _ => (StatusCode::NOT_FOUND, "not found\n".to_owned()),
     };
     let mut response = Response::new(text);

@@ -1,6 +1,7 @@
 //! What happened to a job between two of its statuses: the events that people see, and what is counted.
 //! Pure. Text comes from the status only, which is bounded and names no key and no secret.
 
+use super::decide::is_same;
 use crate::api::{CompactionJobStatus, Failure, Reason, ShardStatus, condition, conditions};
 
 /// An event on the job.
@@ -147,9 +148,7 @@ fn is_late(failure: &Failure) -> bool {
 
 /// How often this failure had been seen before.
 fn count(before: &CompactionJobStatus, failure: &Failure) -> i32 {
-    let same = |old: &&Failure| {
-        (old.shard, old.batch, &old.reason) == (failure.shard, failure.batch, &failure.reason)
-    };
+    let same = |old: &&Failure| is_same(old, &failure.reason, failure.shard, failure.batch);
     before.failures.iter().find(same).map_or(0, |old| old.count)
 }
 

@@ -24,6 +24,8 @@ const PROGRESS: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_secs(30);
 /// How often any job is, in case the watch missed something.
 const RESYNC: Duration = Duration::from_mins(10);
+/// How long after its grace a pod is taken for lost if nobody confirms that it ended.
+const NO_ANSWER: Duration = Duration::from_mins(1);
 /// After a refused patch: what refused it is on its way through the watch.
 const AGAIN: Duration = Duration::from_millis(500);
 
@@ -35,6 +37,8 @@ pub(super) struct Memory {
     seen: Option<CompactionJobStatus>,
     progress_shown: Option<Instant>,
     workers_allowed: bool,
+    /// Pods that were seen to be told to end, by UID, and since when.
+    ending: HashMap<String, Instant>,
     /// Pods that the cluster did not let be made, and why.
     denied: HashMap<(i32, i64), String>,
 }
@@ -105,13 +109,34 @@ pub(super) async fn pass(
 }
 
 /// The pods, and those that could not be made.
-fn views(pods: &[(Pod, WorkerView)], memory: &Memory) -> Vec<WorkerView> {
-    let denied = memory.denied.iter().map(|((shard, epoch), why)| WorkerView {
+fn views(pods: &[(Pod, WorkerView)], memory: &mut Memory) -> Vec<WorkerView> {
+    let mut views: Vec<WorkerView> = Vec::new();
+    let mut ending = HashMap::new();
+    for (pod, view) in pods {
+        let mut view = view.clone();
+        if pod.metadata.deletion_timestamp.is_some() && view.state.exists() {
+            let uid = pod.uid().unwrap_or_default();
+            let since = memory.ending.remove(&uid).unwrap_or_else(Instant::now);
+            ending.insert(uid, since);
+            if since.elapsed() > grace(pod) + NO_ANSWER {
+                let why = "its node does not confirm its end; is the node lost?".to_owned();
+                view.state = WorkerState::Lost(why);
+            }
+        }
+        views.push(view);
+    }
+    memory.ending = ending;
+    views.extend(memory.denied.iter().map(|((shard, epoch), why)| WorkerView {
         shard: *shard,
         epoch: *epoch,
         state: WorkerState::Lost(why.clone()),
-    });
-    pods.iter().map(|(_, view)| view.clone()).chain(denied).collect()
+    }));
+    views
+}
+
+fn grace(pod: &Pod) -> Duration {
+    let seconds = pod.metadata.deletion_grace_period_seconds.unwrap_or_default();
+    Duration::from_secs(u64::try_from(seconds).unwrap_or_default())
 }
 
 /// A patch that tells nothing but progress waits until the last one is old enough; for how long.

@@ -282,7 +282,7 @@ async fn pass(job: Arc<CompactionJob>, context: Arc<Context>) -> Result<Action, 
     let memory = context.memory(&job);
     let mut memory = memory.lock().await;
     let under_way = context.metrics.pass();
-    let passed = within(PASS, reconcile::pass(&context, &job, &mut memory)).await;
+    let passed = within(PASS, Box::pin(reconcile::pass(&context, &job, &mut memory))).await;
     let passed = passed.unwrap_or(Err(PassError::Late {
         call: "a pass over the job",
     }));
@@ -312,9 +312,9 @@ struct Shown {
 }
 
 impl Health for Shown {
-    async fn metrics(&self) -> String {
+    fn metrics(&self) -> String {
         if let Some(context) = self.context.get() {
-            context.gauge().await;
+            context.gauge();
         }
         self.metrics.text()
     }

@@ -109,7 +109,7 @@ mod tests {
         assert_eq!(after(&mut watch, 50, 1, WorkerState::Running).await, 0);
         assert_eq!(after(&mut watch, 30, 1, WorkerState::Running).await, 30);
         assert_eq!(after(&mut watch, 30, 1, WorkerState::Running).await, 60);
-        assert_eq!(watch.longest_running(), Duration::from_secs(60));
+        assert_eq!(watch.longest_running(), Duration::from_mins(1));
         assert_eq!(after(&mut watch, 30, 2, WorkerState::Running).await, 0);
     }
 

@@ -13,8 +13,8 @@ const CONCURRENCY: usize = 16;
 /// Ends the uploads that the ledger records and deletes every object of it. Only when the job's workers
 /// are gone, or fenced and finished: what a late one writes after this is swept by a later clean-up.
 pub async fn clean_up(context: &Context) -> Result<(), Error> {
+    end_uploads(context).await?;
     let uploads = context.ledger.uploads_directory();
-    end_uploads(context, &uploads).await?;
     let mut after: Option<String> = None;
     loop {
         context.fence.look().await?;
@@ -45,10 +45,12 @@ pub async fn clean_up(context: &Context) -> Result<(), Error> {
     }
 }
 
-async fn end_uploads(context: &Context, directory: &str) -> Result<(), Error> {
+/// Ends every upload that the ledger records.
+pub async fn end_uploads(context: &Context) -> Result<(), Error> {
+    let directory = context.ledger.uploads_directory();
     let mut after: Option<String> = None;
     loop {
-        let page = context.store.list(directory, after.as_deref()).await?;
+        let page = context.store.list(&directory, after.as_deref()).await?;
         after = page.objects.last().map(|object| object.key.clone());
         let ends: Vec<_> = page
             .objects

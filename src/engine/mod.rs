@@ -16,6 +16,7 @@ mod planning;
 mod publish;
 mod reader;
 mod shard;
+mod unpublished;
 mod window;
 
 use std::sync::Arc;
@@ -23,7 +24,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 pub use body::{Body, Manifest, OutputRecord, SkippedSource};
-pub use cleanup::clean_up;
+pub use cleanup::{clean_up, end_uploads};
 pub use dispose::{Wish, dispose};
 pub use error::Error;
 pub use fence::{Fence, FenceError};
@@ -31,6 +32,7 @@ pub use ledger::{Ledger, Writer};
 pub use planning::{PlanInput, Planned, make_plan, preview};
 pub use publish::{Finished, manifest_directory, publish};
 pub use shard::{Ended, ShardInput, run_batches};
+pub use unpublished::{Unpublished, remove_unpublished};
 pub use window::Window;
 
 use crate::store::{Capabilities, Store};

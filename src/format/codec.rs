@@ -25,6 +25,8 @@ pub enum Codec {
 }
 
 impl Codec {
+    pub const ALL: [Self; 3] = [Self::None, Self::Gzip, Self::Zstd];
+
     /// So many first bytes tell the codec of a source.
     pub(super) const HEAD: usize = 4;
 

@@ -54,6 +54,7 @@ async fn start(arguments: WorkerArguments) -> Result<Start, String> {
         window_bytes: arguments.window_bytes,
         read_bytes: Window::READ_BYTES,
         stop,
+        pointer_interval: worker::at_every_batch,
         now: || jiff::Timestamp::now().as_second(),
         limits: Limits::of,
     })

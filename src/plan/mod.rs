@@ -130,9 +130,9 @@ impl Plan {
         number: u32,
         extension: &str,
     ) -> String {
-        let id = sha256.get(..12).unwrap_or(sha256);
+        let mark = output_mark(sha256);
         format!(
-            "{}{directory}part-{id}-{shard:03}-{number:05}{extension}",
+            "{}{directory}{mark}{shard:03}-{number:05}{extension}",
             self.output_prefix
         )
     }
@@ -160,6 +160,35 @@ impl Plan {
             .sum();
         let writes = parts.max(self.totals.estimated_outputs) + 2 * batches + self.segments.len() as u64 + 4;
         (reads, writes)
+    }
+}
+
+/// What the names of a plan's outputs begin with, after the directory.
+fn output_mark(sha256: &str) -> String {
+    format!("part-{}-", sha256.get(..12).unwrap_or(sha256))
+}
+
+/// What the name of an output tells of it: the reverse of [`Plan::output_key`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutputName {
+    pub directory: String,
+    pub shard: usize,
+    pub number: u32,
+}
+
+impl OutputName {
+    /// `None` when `key` is no name that the plan of this hash gives to an output.
+    pub fn of(key: &str, output_prefix: &str, sha256: &str) -> Option<Self> {
+        let name = key.strip_prefix(output_prefix)?;
+        let begin = name.rfind('/').map_or(0, |slash| slash + 1);
+        let (directory, name) = name.split_at(begin);
+        let (shard, rest) = name.strip_prefix(&output_mark(sha256))?.split_once('-')?;
+        let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+        Some(Self {
+            directory: directory.to_owned(),
+            shard: shard.parse().ok()?,
+            number: rest[..digits].parse().ok()?,
+        })
     }
 }
 

@@ -109,3 +109,36 @@ proptest! {
         prop_assert!(token != Plan::output_token("other", *shard, directory, *number, "gzip"));
     }
 }
+
+#[test]
+fn the_name_of_an_output_tells_what_it_was_made_of() {
+    let plan = plan();
+    for (directory, shard, number, extension) in [
+        ("", 0, 0, ""),
+        ("a/b/", 63, 123_456, ".json.gz"),
+        ("part-x/", 7, 9, ".7z"),
+    ] {
+        let key = plan.output_key(SHA, directory, shard, number, extension);
+        let name = OutputName {
+            directory: directory.to_owned(),
+            shard,
+            number,
+        };
+        assert_eq!(OutputName::of(&key, "out/", SHA), Some(name), "{key}");
+        assert_eq!(
+            OutputName::of(&key, "out/", &SHA.replace('0', "f")),
+            None,
+            "another plan"
+        );
+        assert_eq!(OutputName::of(&key, "elsewhere/", SHA), None);
+    }
+    for key in [
+        "out/",
+        "out/part-",
+        "out/part-0123456789ab-",
+        "out/part-0123456789ab-1-x",
+        "out/a/manifest.json",
+    ] {
+        assert_eq!(OutputName::of(key, "out/", SHA), None, "{key}");
+    }
+}

@@ -172,7 +172,8 @@ impl ShardFence {
         }
     }
 
-    /// Changes the status, with this checkpoint as the shard's next one.
+    /// Changes the status, with this checkpoint as the shard's next one. Its sequence is any higher one: between
+    /// two pointers there may be bodies that none pointed to.
     async fn change(&self, checkpoint: Checkpoint, more: Vec<PatchOperation>) -> Result<(), FenceError> {
         let Identity {
             job_uid,
@@ -187,7 +188,7 @@ impl ShardFence {
             test(&format!("/status/shards/{shard}/holder"), json!(holder)),
             test(
                 &format!("/status/shards/{shard}/checkpoint/sequence"),
-                json!(checkpoint.sequence - 1),
+                json!(self.known().sequence),
             ),
             replace(&format!("/status/shards/{shard}/checkpoint"), json!(checkpoint)),
         ];

@@ -24,7 +24,7 @@ pub use pod::{PodArguments, run_pod};
 
 use crate::api::{CompactionJob, CompactionJobSpec, Duty, InvalidSpec, Limits, SourceDisposition};
 use crate::engine::{
-    self, Context, Ended, Error, Finished, Ledger, PlanInput, ShardInput, Window, Wish, Writer,
+    self, Context, Ended, Error, Finished, Ledger, PlanInput, ShardInput, Unpublished, Window, Wish, Writer,
 };
 use crate::plan;
 use crate::store::Store;
@@ -41,15 +41,27 @@ pub struct Start {
     /// The most that one read asks for. Bytes.
     pub read_bytes: u64,
     pub stop: CancellationToken,
+    /// How often a shard's pointer may move in a job of so many shards: [`pointer_interval`], or
+    /// [`at_every_batch`] where that costs nothing.
+    pub pointer_interval: fn(i32) -> Duration,
     /// Seconds since the epoch, asked for when a plan is made.
     pub now: fn() -> i64,
     /// The sizes of a spec: [`Limits::of`], but for tests with small ones.
     pub limits: fn(&CompactionJobSpec) -> Result<Limits, InvalidSpec>,
 }
 
+/// On an API server, whose work for each move grows with the status, and so with the shards (I11).
+pub fn pointer_interval(shards: i32) -> Duration {
+    Duration::from_millis(250 * u64::try_from(shards).unwrap_or_default()).max(Duration::from_secs(1))
+}
+
+pub fn at_every_batch(_shards: i32) -> Duration {
+    Duration::ZERO
+}
+
 /// Runs a worker to its end.
 pub async fn run(start: Start) -> End {
-    match work(&start).await {
+    match Box::pin(work(&start)).await {
         Ok(()) if start.stop.is_cancelled() => End::stopped(""),
         Ok(()) => End::done(),
         Err(error) => End::failed(&error),
@@ -107,14 +119,7 @@ async fn do_duty(context: &Context, start: &Start, job: &CompactionJob, duty: Du
     match duty {
         Duty::Plan => plan_duty(context, start, job).await.map(|()| true),
         Duty::Batches => batches_duty(context, start, job).await,
-        Duty::Publish => {
-            let (plan, sha256, location) = load_plan(context, job).await?;
-            let context = &context.honouring(plan.capabilities);
-            let decided = job.status.as_ref().and_then(|status| status.publish.clone());
-            engine::publish(context, &finished(job, &plan, &sha256, &location), decided)
-                .await
-                .map(|()| true)
-        }
+        Duty::Publish => publish_duty(context, job).await.map(|()| true),
         Duty::Dispose => dispose_duty(context, job).await.map(|()| true),
         Duty::CleanUp => clean_up_duty(context, job).await.map(|()| true),
     }
@@ -142,6 +147,7 @@ async fn batches_duty(context: &Context, start: &Start, job: &CompactionJob) -> 
         .status
         .as_ref()
         .and_then(|status| status.shards.iter().find(|s| s.index == shard));
+    let pointer_interval = (start.pointer_interval)(plan.shards.len() as i32);
     let input = ShardInput {
         plan: Arc::new(plan),
         plan_sha256,
@@ -149,8 +155,16 @@ async fn batches_duty(context: &Context, start: &Start, job: &CompactionJob) -> 
         checkpoint: status.map(|shard| shard.checkpoint.clone()).unwrap_or_default(),
         deadline: Duration::from_secs(job.spec.batch.upload_deadline_seconds as u64),
         max_attempts: job.spec.batch.max_attempts,
+        pointer_interval,
     };
     Ok(engine::run_batches(context, &input).await? == Ended::Done)
+}
+
+async fn publish_duty(context: &Context, job: &CompactionJob) -> Result<(), Error> {
+    let (plan, sha256, location) = load_plan(context, job).await?;
+    let context = &context.honouring(plan.capabilities);
+    let decided = job.status.as_ref().and_then(|status| status.publish.clone());
+    engine::publish(context, &finished(job, &plan, &sha256, &location), decided).await
 }
 
 async fn dispose_duty(context: &Context, job: &CompactionJob) -> Result<(), Error> {
@@ -174,7 +188,23 @@ async fn dispose_duty(context: &Context, job: &CompactionJob) -> Result<(), Erro
     Ok(context.fence.set_dispose(progress).await?)
 }
 
+/// Of a job that is deleted. A decision to publish is carried out: readers may have been told of it already,
+/// or may be by a late worker, and are never told of outputs that are gone. Otherwise the outputs go.
 async fn clean_up_duty(context: &Context, job: &CompactionJob) -> Result<(), Error> {
+    let status = job.status.clone().unwrap_or_default();
+    match (&status.plan, &status.publish) {
+        (Some(_), Some(publish)) if !publish.announced => publish_duty(context, job).await?,
+        (Some(plan), None) => {
+            engine::end_uploads(context).await?;
+            let unpublished = Unpublished {
+                plan_sha256: &plan.sha256,
+                output_prefix: &job.spec.output.prefix,
+                job_uid: job.metadata.uid.as_deref().unwrap_or_default(),
+            };
+            engine::remove_unpublished(context, &unpublished).await?;
+        }
+        _ => {}
+    }
     engine::clean_up(context).await?;
     let mut progress = job
         .status

@@ -9,7 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::fence::read;
-use super::{ApiServer, End, Identity, JobApi, Start, memory, run, store_settings};
+use super::{ApiServer, End, Identity, JobApi, Start, memory, pointer_interval, run, store_settings};
 use crate::api::{CompactionJob, Limits, exit};
 use crate::engine::{Error, FenceError, Window};
 use crate::store::{CredentialsFrom, S3, Settings};
@@ -95,6 +95,7 @@ async fn prepare(arguments: PodArguments, stop: CancellationToken) -> Result<Sta
         window_bytes,
         read_bytes: Window::READ_BYTES,
         stop,
+        pointer_interval,
         now: || jiff::Timestamp::now().as_second(),
         limits: Limits::of,
     })

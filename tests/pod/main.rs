@@ -7,6 +7,7 @@ mod api_server;
 #[path = "../common/mod.rs"]
 mod common;
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
 use std::net::TcpListener;
@@ -28,17 +29,21 @@ struct Cluster {
 const MESSAGE: &str = "termination-log";
 
 impl Cluster {
-    /// A job of some 20 batches, planned by nobody yet, whose first epoch has begun.
     async fn new() -> Self {
+        Self::with(20_000, &json!({"prefix": "out/"})).await
+    }
+
+    /// A job of some 20 batches of so many lines, planned by nobody yet, whose first epoch has begun.
+    async fn with(lines: u32, output: &Value) -> Self {
         let store = Embedded::start().await;
         let bucket = store.bucket("bucket");
         fs::create_dir(bucket.join("in")).unwrap();
         for number in 0..20_u32 {
-            let mut lines = String::new();
-            for line in 0..20_000 {
-                writeln!(lines, "{number:04}-{line:06}").unwrap();
+            let mut text = String::new();
+            for line in 0..lines {
+                writeln!(text, "{number:04}-{line:06}").unwrap();
             }
-            fs::write(bucket.join(format!("in/{number:04}.log")), lines).unwrap();
+            fs::write(bucket.join(format!("in/{number:04}.log")), text).unwrap();
         }
         let api = ApiServer::start(json!({
             "apiVersion": "compaction.dev/v1alpha1", "kind": "CompactionJob",
@@ -46,7 +51,7 @@ impl Cluster {
             "spec": {
                 "storage": {"s3": {"bucket": "bucket", "endpoint": store.endpoint.url}},
                 "source": {"prefix": "in/", "minObjectAgeSeconds": 0},
-                "output": {"prefix": "out/"},
+                "output": output,
                 "batch": {"size": "100Ki"},
                 "upload": {"partSize": "5Mi"},
             },
@@ -113,6 +118,40 @@ impl Cluster {
         let epoch = self.api.at("/status/shards/0/epoch").as_i64().unwrap();
         self.api.set("/status/shards/0/epoch", json!(epoch + 1));
         self.api.set("/status/shards/0/holder", json!(""));
+    }
+
+    /// Every file of the bucket, by key.
+    fn keys(&self) -> BTreeSet<String> {
+        let bucket = self.store.folder.path().join("bucket");
+        let mut keys = BTreeSet::new();
+        let mut directories = vec![bucket.clone()];
+        while let Some(directory) = directories.pop() {
+            for entry in fs::read_dir(directory).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    directories.push(path);
+                } else {
+                    keys.insert(path.strip_prefix(&bucket).unwrap().to_str().unwrap().to_owned());
+                }
+            }
+        }
+        keys
+    }
+
+    async fn open_uploads(&self) -> usize {
+        let list = self.store.endpoint.client().list_multipart_uploads();
+        let answer = list.bucket("bucket").send().await.unwrap();
+        answer.uploads.unwrap_or_default().len()
+    }
+
+    /// As the controller does when a job with `deletionPolicy: Cleanup` is deleted and its pods are gone.
+    fn delete(&self) {
+        self.next_epoch();
+        let epoch = self.api.at("/status/shards/0/epoch");
+        let mut job = self.api.job.lock().unwrap();
+        job["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+        job["metadata"]["finalizers"] = json!(["compaction.dev/cleanup"]);
+        job["status"]["cleanUpEpoch"] = epoch;
     }
 
     fn written(&self) -> Vec<u8> {
@@ -277,6 +316,66 @@ async fn a_pod_that_reaches_no_checkpoint_drops_its_work_before_its_grace_ends()
     assert!(end["message"].as_str().unwrap().contains("in time"), "{end}");
     assert_eq!(cluster.api.at("/status/shards/0/checkpoint/sequence"), 0);
     drop(connected);
+}
+
+/// With finished outputs, and with an upload that is open.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_job_that_is_deleted_before_its_end_only_what_others_own_is_left() {
+    for (lines, target) in [(20_000, "500Ki"), (60_000, "1Gi")] {
+        let cluster = Cluster::with(lines, &json!({"prefix": "out/", "targetObjectSize": target})).await;
+        let pod = cluster.pod("pod-1").spawn().unwrap();
+        wait_for("some batches", || {
+            let batch = cluster.api.at("/status/shards/0/checkpoint/batch").as_i64();
+            batch.filter(|batch| *batch > 8)
+        });
+        signal(pod.id(), "-KILL");
+        finish(pod);
+        let begun =
+            cluster.keys().iter().any(|key| key.starts_with("out/")) || cluster.open_uploads().await > 0;
+        assert!(
+            begun
+                && cluster
+                    .keys()
+                    .iter()
+                    .any(|key| key.starts_with("_compaction/c1/uid-1/"))
+        );
+        // The name is right, but not what is behind it.
+        let plan = cluster.api.at("/status/plan/sha256");
+        let foreign = format!("out/part-{}-000-99999.log", &plan.as_str().unwrap()[..12]);
+        fs::create_dir_all(cluster.store.folder.path().join("bucket/out")).unwrap();
+        fs::write(cluster.store.folder.path().join("bucket").join(&foreign), "mine").unwrap();
+
+        cluster.delete();
+        assert_eq!(cluster.run(&mut cluster.pod("pod-2"))["reason"], "Done");
+        assert_eq!(cluster.api.at("/status/dispose/finished"), true);
+        let keys = cluster.keys();
+        let others: Vec<&String> = keys
+            .iter()
+            .filter(|key| !key.starts_with("in/") && !key.starts_with(".compaction"))
+            .collect();
+        assert_eq!(others, [&foreign]);
+        assert_eq!(keys.iter().filter(|key| key.starts_with("in/")).count(), 20);
+        assert_eq!(cluster.open_uploads().await, 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_decision_to_publish_outlives_the_job() {
+    for announced in [true, false] {
+        let cluster = Cluster::new().await;
+        assert_eq!(cluster.run(&mut cluster.pod("pod-1"))["reason"], "Done");
+        let success = "out/_compaction/uid-1/_SUCCESS";
+        if !announced {
+            cluster.api.set("/status/publish/announced", json!(false));
+            fs::remove_file(cluster.store.folder.path().join("bucket").join(success)).unwrap();
+        }
+        cluster.delete();
+        assert_eq!(cluster.run(&mut cluster.pod("pod-2"))["reason"], "Done");
+        assert!(cluster.keys().contains(success));
+        assert_eq!(cluster.api.at("/status/publish/announced"), true);
+        assert!(cluster.written() == cluster.sources());
+        assert!(!cluster.keys().iter().any(|key| key.starts_with("_compaction/")));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,6 +8,7 @@ use compaction_operator::api::CompactionJob;
 use compaction_operator::worker::{ApiError, JobApi};
 use json_patch::Patch;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 struct State {
     job: Value,
@@ -16,6 +17,8 @@ struct State {
     rng: fastrand::Rng,
     calm: bool,
     away: bool,
+    /// Whose pointer moved to another body, and when.
+    moves: Vec<(String, Instant)>,
 }
 
 #[derive(Clone)]
@@ -32,6 +35,7 @@ impl MemoryApi {
             rng,
             calm: false,
             away: false,
+            moves: Vec::new(),
         };
         Self(Arc::new(Mutex::new(state)))
     }
@@ -48,6 +52,10 @@ impl MemoryApi {
     /// The truth.
     pub fn job(&self) -> CompactionJob {
         serde_json::from_value(self.0.lock().unwrap().job.clone()).unwrap()
+    }
+
+    pub fn moves(&self) -> Vec<(String, Instant)> {
+        self.0.lock().unwrap().moves.clone()
     }
 
     /// What a watcher sees that is `behind` versions late.
@@ -131,6 +139,10 @@ impl State {
             };
             if falls("/epoch") || falls("/checkpoint/sequence") {
                 return Err(ApiError::Refused("a number falls".to_owned()));
+            }
+            if new.pointer("/checkpoint/body") != old.pointer("/checkpoint/body") {
+                let holder = new["holder"].as_str().unwrap_or_default().to_owned();
+                self.moves.push((holder, Instant::now()));
             }
         }
         self.accept(job);

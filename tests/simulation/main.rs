@@ -20,6 +20,7 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use api::MemoryApi;
 use compaction_operator::api::{
@@ -30,6 +31,7 @@ use compaction_operator::verify::verify;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use scenario::{OUTPUT, STATE, Scenario, lines};
 use store::{Habits, MemoryStore};
+use tokio::time::Instant;
 use world::World;
 
 fn simulate<T>(future: impl Future<Output = T>) -> T {
@@ -245,19 +247,29 @@ async fn deleted(seed: u64) {
     scenario.job.spec.deletion_policy = DeletionPolicy::Cleanup;
     let expected = scenario.expect(&scenario.sources);
     let store = filled(&scenario, seed, scenario.habits);
+    let foreign = format!("{OUTPUT}part-0123456789ab-000-00000");
+    store.set(&foreign, b"somebody else's".to_vec());
     let api = MemoryApi::new(seed, &scenario.job);
     let mut world = World::new(store.clone(), api.clone(), seed, scenario.faults / 2);
     world.run(true).await;
     world.faults = scenario.faults / 2;
     world.delete().await;
-    let announced = api.job().status.is_some_and(|status| status.is_announced());
+    let status = api.job().status.unwrap_or_default();
     world.let_late_workers_end().await;
-    if announced {
+    let mut left = outputs(&store);
+    assert!(left.remove(&foreign).is_some(), "it is nobody's of this job");
+    if status.is_announced() {
         assert_eq!(published(&store), expected.records);
     }
+    // One that went on unseen may have written after the clean-up.
     if world.workers.iter().all(world::Worker::was_seen_to_end) {
         assert_nothing_left_over(&store);
+        if status.publish.is_none() {
+            let objects = store.objects();
+            assert_eq!(objects.len(), scenario.sources.len() + 1, "{:?}", objects.keys());
+        }
     }
+    store.remove(&foreign);
     assert_verified(seed, &store, &scenario.job).await;
 }
 
@@ -345,6 +357,37 @@ async fn two_at_once(seed: u64) {
     assert_verified(seed, &store, &scenario.job).await;
 }
 
+/// How often the pointer moves when nothing goes wrong. Returns batches done and moves made.
+async fn paced(seed: u64) -> (i64, usize) {
+    let scenario = Scenario::new(seed);
+    let habits = Habits {
+        errors: 0,
+        lost_answers: 0,
+        ..scenario.habits
+    };
+    let store = filled(&scenario, seed, habits);
+    store.calm();
+    let api = MemoryApi::new(seed, &scenario.job);
+    api.calm();
+    let mut world = World::new(store.clone(), api.clone(), seed, 0);
+    world.pointer_interval = compaction_operator::worker::pointer_interval;
+    world.run(false).await;
+    assert_eq!(outputs(&store), undisturbed(&scenario).await);
+    let mut moves: BTreeMap<String, Vec<Instant>> = BTreeMap::new();
+    for (holder, at) in api.moves() {
+        moves.entry(holder).or_default().push(at);
+    }
+    for (holder, moves) in &moves {
+        // The last one does not wait.
+        for pair in moves[..moves.len() - 1].windows(2) {
+            assert!(pair[1] - pair[0] >= Duration::from_secs(1), "{holder}");
+        }
+    }
+    let shards = api.job().status.unwrap_or_default().shards;
+    let batches = shards.iter().map(|shard| shard.checkpoint.batch).sum();
+    (batches, moves.values().map(Vec::len).sum())
+}
+
 /// Runs the seeds of one scenario: its share, one part in `parts`, of all.
 fn run_seeds(name: &str, parts: u64, scenario: impl Fn(u64) + Send + Sync) {
     if let Ok(seed) = std::env::var("SIM_SEED") {
@@ -405,4 +448,15 @@ fn of_two_jobs_over_the_same_objects_one_waits() {
 #[test]
 fn sources_that_change_or_vanish_are_neither_merged_nor_deleted() {
     run_seeds("sources_change", 5, |seed| simulate(sources_change(seed)));
+}
+
+#[test]
+fn the_pointer_keeps_its_pace_and_leads_to_every_batch() {
+    let (mut batches, mut moves) = (0, 0);
+    for seed in 0..40 {
+        let (more, moved) = simulate(paced(seed));
+        batches += more as usize;
+        moves += moved;
+    }
+    assert!(moves < batches, "{moves} moves for {batches} batches");
 }

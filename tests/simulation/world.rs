@@ -31,6 +31,8 @@ pub struct World {
     pub workers: Vec<Worker>,
     began: Instant,
     pub kills: u32,
+    /// At every batch in a third of the worlds.
+    pub pointer_interval: fn(i32) -> Duration,
 }
 
 pub struct Worker {
@@ -45,6 +47,7 @@ pub struct Worker {
     started: Arc<AtomicBool>,
     /// It was killed through nobody's fault: why.
     lost: Option<&'static str>,
+    joined: bool,
 }
 
 fn status(job: &CompactionJob) -> CompactionJobStatus {
@@ -68,6 +71,11 @@ impl World {
             workers: Vec::new(),
             began: Instant::now(),
             kills: 0,
+            pointer_interval: match seed % 3 {
+                0 => worker::at_every_batch,
+                1 => worker::pointer_interval,
+                _ => |_| Duration::from_secs(7),
+            },
         }
     }
 
@@ -181,6 +189,7 @@ impl World {
             window_bytes: 80 << 20,
             read_bytes: self.rng.u64(10..120),
             stop: stop.clone(),
+            pointer_interval: self.pointer_interval,
             now: || 1_800_000_000,
             limits: tiny,
         };
@@ -205,6 +214,7 @@ impl World {
             killed: false,
             started,
             lost: None,
+            joined: false,
         });
         if let (4 | 5, Some(worker)) = (mishap, self.workers.last_mut()) {
             worker.lose("it cannot be made: quota");
@@ -275,8 +285,9 @@ impl World {
 
     /// Waits for the workers that nobody counts on any more.
     pub async fn let_late_workers_end(&mut self) {
-        for worker in &mut self.workers {
+        for worker in self.workers.iter_mut().filter(|worker| !worker.joined) {
             let _ = (&mut worker.handle).await;
+            worker.joined = true;
         }
     }
 }

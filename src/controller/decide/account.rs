@@ -7,6 +7,11 @@ use super::shard::Current;
 use super::{Deciding, MAX_MESSAGE_CHARS};
 use crate::api::{Failure, Reason, ShardStatus, conditions as types, exit};
 
+/// Whether `failure` stands for what failed for this reason in this batch of this shard.
+pub(in crate::controller) fn is_same(failure: &Failure, reason: &str, shard: i32, batch: i64) -> bool {
+    failure.reason == reason && (reason == LOST || (failure.shard, failure.batch) == (shard, batch))
+}
+
 /// The reason of the one failure that stands for all workers that were lost through nobody's fault.
 pub(super) const LOST: &str = "Lost";
 const MAX_FAILURES: usize = 16;
@@ -68,8 +73,7 @@ impl Deciding<'_> {
             _ => return,
         };
         // A quota that stops every shard must not push out what failed by the work's own fault.
-        let same =
-            |f: &Failure| f.reason == reason && (reason == LOST || (f.shard, f.batch) == (shard, batch));
+        let same = |f: &Failure| is_same(f, reason, shard, batch);
         let known = self.next.failures.iter().position(same);
         let count = known.map_or(0, |at| self.next.failures.remove(at).count);
         self.next.failures.push(Failure {

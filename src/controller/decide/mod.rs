@@ -17,6 +17,8 @@ use jiff::Timestamp;
 use json_patch::Patch;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+pub(super) use account::is_same;
+
 use super::overlap::predecessor;
 use super::patch::difference;
 use crate::api::{

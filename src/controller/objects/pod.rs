@@ -191,7 +191,7 @@ fn environment_of(settings: &PodSettings) -> [EnvVar; 3] {
     ]
 }
 
-/// A Secret or ConfigMap that the job refers to; the kubelet mounts it, the controller never reads it.
+/// A Secret or `ConfigMap` that the job refers to; the kubelet mounts it, the controller never reads it.
 struct Reference {
     volume: Volume,
     mount: VolumeMount,

@@ -108,7 +108,11 @@ impl Server {
     }
 
     async fn pass(&self, memory: &mut Memory) -> Result<Duration, Error> {
-        pass(&self.context, &self.job(), memory).await
+        self.pass_over(&self.job(), memory).await
+    }
+
+    async fn pass_over(&self, job: &CompactionJob, memory: &mut Memory) -> Result<Duration, Error> {
+        Box::pin(pass(&self.context, job, memory)).await
     }
 
     /// The calls so far, but for events, which may be lost.
@@ -220,7 +224,7 @@ async fn an_answer_that_never_comes_is_not_waited_for_and_what_it_did_is_found()
     let stale = server.job();
     server.job.lock().unwrap()["status"]["shards"] = json!([{"index": 0, "epoch": 1}]);
     server.job.lock().unwrap()["metadata"]["resourceVersion"] = json!("2");
-    let wait = pass(&server.context, &stale, &mut memory).await.unwrap();
+    let wait = server.pass_over(&stale, &mut memory).await.unwrap();
     assert_eq!(wait, AGAIN);
     assert!(!server.calls().contains(&"POST pods".to_owned()));
 }
@@ -347,6 +351,26 @@ async fn a_pod_of_another_owner_is_none_of_ours_whatever_its_labels_say() {
         "{:?}",
         server.calls()
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_whose_end_no_node_confirms_is_taken_for_lost() {
+    let mut ending = pod(3, "uid-1", json!({"running": {}}));
+    ending["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+    ending["metadata"]["deletionGracePeriodSeconds"] = json!(60);
+    let server = Server::new(running_job(), lists(vec![ending]));
+    let mut memory = Memory::default();
+    server.pass(&mut memory).await.unwrap();
+    tokio::time::advance(Duration::from_secs(119)).await;
+    server.pass(&mut memory).await.unwrap();
+    assert_eq!(
+        server.job().status.unwrap().shards[0].waits,
+        0,
+        "it may still end"
+    );
+    tokio::time::advance(Duration::from_secs(2)).await;
+    server.pass(&mut memory).await.unwrap();
+    assert_eq!(server.job().status.unwrap().shards[0].waits, 1);
 }
 
 #[tokio::test]

@@ -1,16 +1,25 @@
-//! The last acknowledged checkpoint of a shard, and how it moves.
+//! The last checkpoint of a shard, and how the pointer follows it.
+//!
+//! A body is stored at every batch; the pointer moves at its own pace (I11), to the last body there is. What a
+//! pointer names, or what one could have named meanwhile, goes only after a later one is acknowledged (I2).
 
 use super::ShardInput;
+use super::pace::Pace;
 use crate::api::Checkpoint;
 use crate::engine::body::{BODY_VERSION, Body, BodyRef, Cursor, OpenOutput, Run, Totals};
 use crate::engine::{Context, Error};
 use crate::plan;
 
-/// The last acknowledged checkpoint, and the body it names.
+/// The last checkpoint, and the body it names. Acknowledged, unless its pointer is waiting.
 pub(super) struct Last {
     pub checkpoint: Checkpoint,
     pub body: Option<Body>,
     run: Run,
+    /// The shard's batches in all, to be told with the pointer that has not moved to `checkpoint` yet.
+    waiting: Option<i64>,
+    /// Tails that are of no use once the pointer stands at `checkpoint`.
+    needless: Vec<String>,
+    pace: Pace,
 }
 
 impl Last {
@@ -45,10 +54,13 @@ impl Last {
             checkpoint,
             body,
             run,
+            waiting: None,
+            needless: Vec::new(),
+            pace: Pace::new(input.pointer_interval, &writer.holder),
         })
     }
 
-    /// Stores a body and moves the pointer to it. Only then is the batch done (I1).
+    /// Stores a body and moves the pointer to it, if it is time. Only then is the batch done (I1).
     pub(super) async fn advance(
         &mut self,
         context: &Context,
@@ -76,13 +88,38 @@ impl Last {
             attempts,
             time: None,
         };
-        context.fence.advance(checkpoint.clone(), total_batches).await?;
         let needless = self.body.as_ref().and_then(|old| old.open.as_ref()?.tail.clone());
+        self.needless.extend(needless.map(|tail| tail.name));
         self.checkpoint = checkpoint;
         self.body = Some(body);
-        // Only now: until the new pointer was acknowledged, the old one named this tail (I2).
-        if let Some(tail) = needless {
-            context.ledger.delete(&[tail.name]).await?;
+        self.waiting = Some(total_batches);
+        if done || self.is_due(context) {
+            self.point(context).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether a pointer waits that may move now. A worker that is to stop does not wait.
+    pub(super) fn is_due(&self, context: &Context) -> bool {
+        self.waiting.is_some() && (self.pace.is_due() || context.stop.is_cancelled())
+    }
+
+    /// Moves the pointer to the last body, if it is not there yet. Cut off in the middle, it can be done again:
+    /// a pointer that stands there already is recognised.
+    pub(super) async fn point(&mut self, context: &Context) -> Result<(), Error> {
+        let Some(total_batches) = self.waiting else {
+            return Ok(());
+        };
+        context
+            .fence
+            .advance(self.checkpoint.clone(), total_batches)
+            .await?;
+        self.waiting = None;
+        self.pace.moved();
+        // Only now: until the new pointer was acknowledged, an old one named one of these (I2).
+        let needless = std::mem::take(&mut self.needless);
+        if !needless.is_empty() {
+            context.ledger.delete(&needless).await?;
         }
         Ok(())
     }
@@ -125,10 +162,13 @@ impl Last {
             }
             None => {}
         }
-        self.advance(context, input, body, attempts).await
+        self.advance(context, input, body, attempts).await?;
+        // What counts attempts is never held back.
+        self.point(context).await
     }
 
-    /// A batch passed its deadline: the same checkpoint under a new sequence, with one more attempt.
+    /// A batch passed its deadline: the same checkpoint under a new sequence, with one more attempt. The
+    /// pointer must stand there.
     pub(super) async fn record_attempt(&self, context: &Context, input: &ShardInput) -> Result<(), Error> {
         let mut checkpoint = self.checkpoint.clone();
         checkpoint.sequence += 1;

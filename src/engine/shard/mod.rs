@@ -3,6 +3,7 @@
 mod check;
 mod checkpoint;
 mod outputs;
+mod pace;
 mod work;
 
 use std::sync::Arc;
@@ -32,6 +33,9 @@ pub struct ShardInput {
     pub checkpoint: Checkpoint,
     pub deadline: Duration,
     pub max_attempts: i32,
+    /// The pointer moves no sooner than this after the last time, but for the last batch and when the work
+    /// ends. Zero: at every batch.
+    pub pointer_interval: Duration,
 }
 
 /// Runs the shard's batches until they are done, from `input.checkpoint`.
@@ -42,6 +46,10 @@ pub async fn run_batches(context: &Context, input: &ShardInput) -> Result<Ended,
             Ok(mut work) => work.run().await,
             Err(error) => Err(error),
         };
+        // Whatever ended the work: every batch that is stored counts. A fence that says no is not asked again.
+        if !matches!(ended, Err(Error::Fence(_))) {
+            last.point(context).await?;
+        }
         match ended {
             Err(Error::OutputLost { key, why }) if last.checkpoint.attempts < input.max_attempts => {
                 tracing::warn!(key, why, "the open output is built again from its start");

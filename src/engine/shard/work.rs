@@ -139,6 +139,10 @@ impl<'a> Work<'a> {
     /// Works up to the next checkpoint.
     async fn batch(&mut self) -> Result<BatchEnd, Error> {
         loop {
+            // A pointer that had to wait does not wait for this batch, however long it takes.
+            if self.last.is_due(self.context) {
+                self.last.point(self.context).await?;
+            }
             if self.draining && self.drain().await? {
                 return Ok(BatchEnd::More);
             }

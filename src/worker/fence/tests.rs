@@ -277,6 +277,24 @@ async fn an_advance_writes_the_checkpoint_and_the_total() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_advance_may_pass_over_sequences_and_be_made_again() {
+    let api = ScriptedApi::new();
+    let fence = api.held().await;
+    let mut checkpoint = next(&fence, "n");
+    checkpoint.sequence += 3;
+    fence.advance(checkpoint.clone(), 9).await.unwrap();
+    assert_eq!(api.at(SEQUENCE), json!(8));
+    // Whoever was cut off before it heard of it.
+    let fence = api.held().await;
+    fence.remember(Checkpoint {
+        sequence: 4,
+        ..Checkpoint::default()
+    });
+    fence.advance(checkpoint, 9).await.unwrap();
+    assert_eq!((api.at(SEQUENCE), fence.next().sequence), (json!(8), 9));
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_advance_is_made_once_whichever_message_was_lost() {
     for fates in [
         &[Fate::Lost][..],
