@@ -1,6 +1,8 @@
 //! `CompactionJob.status`: what has become of a job. Bounded (I11): no object keys, no list that
 //! grows with the work.
 
+use std::time::Duration;
+
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::KubeSchema;
@@ -258,6 +260,12 @@ pub enum Duty {
     /// Of a job that is deleted before its end: what nobody has published, and the ledger. Done when
     /// `dispose.finished` says so.
     CleanUp,
+}
+
+/// How often a worker may move its shard's pointer in a job of so many shards: the API server's work for
+/// each move grows with the status, and so with the shards (I11).
+pub fn pointer_interval(shards: i32) -> Duration {
+    Duration::from_millis(250 * u64::try_from(shards).unwrap_or_default()).max(Duration::from_secs(1))
 }
 
 impl CompactionJobStatus {

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+pub use crate::api::pointer_interval;
 pub use api::{ApiError, JobApi};
 pub use api_server::ApiServer;
 pub use connect::store_settings;
@@ -48,11 +49,6 @@ pub struct Start {
     pub now: fn() -> i64,
     /// The sizes of a spec: [`Limits::of`], but for tests with small ones.
     pub limits: fn(&CompactionJobSpec) -> Result<Limits, InvalidSpec>,
-}
-
-/// On an API server, whose work for each move grows with the status, and so with the shards (I11).
-pub fn pointer_interval(shards: i32) -> Duration {
-    Duration::from_millis(250 * u64::try_from(shards).unwrap_or_default()).max(Duration::from_secs(1))
 }
 
 pub fn at_every_batch(_shards: i32) -> Duration {

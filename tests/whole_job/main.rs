@@ -265,12 +265,12 @@ async fn three_jobs_in_a_row(site: &Site, kill: bool) {
 
 #[tokio::test]
 async fn jobs_over_minio_take_every_record_once_though_a_worker_is_killed() {
-    three_jobs_in_a_row(&Site::minio().await, true).await;
+    Box::pin(three_jobs_in_a_row(&Site::minio().await, true)).await;
 }
 
 #[tokio::test]
 async fn jobs_over_a_folder_take_every_record_once() {
-    three_jobs_in_a_row(&Site::folder().await, false).await;
+    Box::pin(three_jobs_in_a_row(&Site::folder().await, false)).await;
 }
 
 async fn sources_are_deleted(site: &Site) {

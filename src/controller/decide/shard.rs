@@ -5,7 +5,7 @@ use std::time::Duration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{Deciding, FinalizerChange, WorkerEnd, WorkerState, WorkerView};
-use crate::api::{ShardStatus, exit};
+use crate::api::{ShardStatus, exit, pointer_interval};
 
 /// How much longer than a batch's deadline its worker is waited for.
 const LATE: Duration = Duration::from_secs(30);
@@ -86,8 +86,7 @@ impl Deciding<'_> {
     /// Looks whether a running worker still makes progress.
     fn watch(&mut self, index: usize) {
         let batch = &self.observed.job.spec.batch;
-        let shards = self.next.shards.len() as u64;
-        let pointer = Duration::from_secs((shards / 4).max(1));
+        let pointer = pointer_interval(self.next.shards.len() as i32);
         let limit = Duration::from_secs(batch.upload_deadline_seconds as u64) + LATE + pointer;
         let shard = &self.next.shards[index];
         let unchanged = self.observed.unchanged.get(&shard.index);
