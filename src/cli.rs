@@ -46,6 +46,9 @@ pub enum Command {
         /// Plain http.
         #[arg(long)]
         url: String,
+        /// How long to go on asking.
+        #[arg(long, default_value_t = 0)]
+        wait_seconds: u64,
     },
 }
 

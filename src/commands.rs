@@ -239,16 +239,29 @@ pub(crate) async fn worker(arguments: cli::WorkerArguments) -> Answer {
 
 /// How long an answer may take that tells whether something is ready.
 const READY: Duration = Duration::from_secs(5);
+const READY_PAUSE: Duration = Duration::from_millis(500);
 
-pub(crate) async fn ready(url: &str) -> Answer {
+/// Asks again until `wait` has passed: what has just become ready may not be reached at once.
+pub(crate) async fn ready(url: &str, wait: Duration) -> Answer {
+    let uri: hyper::Uri = url.parse()?;
+    let deadline = tokio::time::Instant::now() + wait;
+    loop {
+        let (is_ready, said) = ask_ready(uri.clone()).await;
+        if is_ready || tokio::time::Instant::now() >= deadline {
+            println!("{url}: {said}");
+            return Ok(ExitCode::from(if is_ready { 0 } else { FAILED }));
+        }
+        tokio::time::sleep(READY_PAUSE).await;
+    }
+}
+
+async fn ask_ready(uri: hyper::Uri) -> (bool, String) {
     let client = Client::builder(TokioExecutor::new()).build_http::<String>();
-    let (is_ready, said) = match within(READY, client.get(url.parse()?)).await {
+    match within(READY, client.get(uri)).await {
         Ok(Ok(answer)) => (answer.status() == StatusCode::OK, answer.status().to_string()),
         Ok(Err(error)) => (false, error.source().unwrap_or(&error).to_string()),
         Err(elapsed) => (false, elapsed.to_string()),
-    };
-    println!("{url}: {said}");
-    Ok(ExitCode::from(if is_ready { 0 } else { FAILED }))
+    }
 }
 
 pub(crate) async fn local_worker(arguments: cli::LocalWorkerArguments) -> Answer {

@@ -29,7 +29,9 @@ fn main() -> ExitCode {
             Command::Controller(arguments) => commands::controller(arguments).await,
             Command::Worker(arguments) => commands::worker(*arguments).await,
             Command::LocalWorker(arguments) => commands::local_worker(arguments).await,
-            Command::Ready { url } => commands::ready(&url).await,
+            Command::Ready { url, wait_seconds } => {
+                commands::ready(&url, std::time::Duration::from_secs(wait_seconds)).await
+            }
         }
     });
     runtime.shutdown_background();

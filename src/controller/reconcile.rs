@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::cluster::{Cluster, Error, Made, Patched};
 use super::context::Context;
 use super::decide::{Decision, Observed, WorkerState, WorkerView, decide};
+use super::objects::{self, PodSettings};
 use super::superfluous::superfluous;
 use super::watch::Watch;
 use super::{news, overlap};
@@ -69,7 +70,8 @@ pub(super) async fn pass(
             return Err(error);
         }
     };
-    let workers = views(&pods, memory);
+    let outdated = outdated(job, &pods, &context.pods);
+    let workers = views(&pods, &outdated, memory);
     let unchanged = memory.watch.look(job.status.as_ref(), &workers);
     let mut turn = context.places.turn(job).await;
     let others = match &turn {
@@ -98,6 +100,7 @@ pub(super) async fn pass(
     }
     drop(turn);
     tell_news(context, &fresh, fresh.status.as_ref(), memory).await;
+    decision.stop.extend(outdated);
     act(context, &cluster, &fresh, &decision, &pods, memory).await?;
     let wakes = [
         Some(RESYNC),
@@ -108,8 +111,19 @@ pub(super) async fn pass(
     Ok(wakes.into_iter().flatten().min().unwrap_or(RESYNC))
 }
 
+/// Pods that could not start yet and would be made otherwise today: the change may be what they wait for.
+fn outdated(job: &CompactionJob, pods: &[(Pod, WorkerView)], settings: &PodSettings) -> Vec<(i32, i64)> {
+    pods.iter()
+        .filter(|(pod, view)| {
+            matches!(view.state, WorkerState::Waiting(_))
+                && !objects::is_current(pod, job, view.shard, view.epoch, settings)
+        })
+        .map(|(_, view)| (view.shard, view.epoch))
+        .collect()
+}
+
 /// The pods, and those that could not be made.
-fn views(pods: &[(Pod, WorkerView)], memory: &mut Memory) -> Vec<WorkerView> {
+fn views(pods: &[(Pod, WorkerView)], outdated: &[(i32, i64)], memory: &mut Memory) -> Vec<WorkerView> {
     let mut views: Vec<WorkerView> = Vec::new();
     let mut ending = HashMap::new();
     for (pod, view) in pods {
@@ -122,6 +136,10 @@ fn views(pods: &[(Pod, WorkerView)], memory: &mut Memory) -> Vec<WorkerView> {
                 let why = "its node does not confirm its end; is the node lost?".to_owned();
                 view.state = WorkerState::Lost(why);
             }
+        }
+        if outdated.contains(&(view.shard, view.epoch)) {
+            let why = "it was made from another template, and is made again".to_owned();
+            view.state = WorkerState::Lost(why);
         }
         views.push(view);
     }

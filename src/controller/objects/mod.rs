@@ -8,4 +8,4 @@ mod pod;
 pub(super) use access::{Access, access};
 pub(super) use names::{EPOCH, JOB_UID, SHARD};
 pub use pod::PodSettings;
-pub(super) use pod::{WORKER, worker_pod};
+pub(super) use pod::{WORKER, is_current, worker_pod};

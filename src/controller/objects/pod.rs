@@ -9,12 +9,16 @@ use k8s_openapi::api::core::v1::{
     SecretVolumeSource, SecurityContext, Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use kube::ResourceExt;
+use sha2::{Digest, Sha256};
 
 use super::names::{EPOCH, SHARD, account_name, owned, pod_name};
 use crate::api::{CompactionJob, DisruptionPolicy};
 
 /// The container that compacts; others in a template are left as they are.
 pub const WORKER: &str = "worker";
+/// Annotation: a hash of what the pod was made as.
+const FINGERPRINT: &str = "compaction.dev/made-as";
 const CREDENTIALS: &str = "/etc/compaction/credentials";
 const CA_BUNDLE: &str = "/etc/compaction/ca";
 const GRACE_SECONDS: i64 = 60;
@@ -34,7 +38,27 @@ pub struct PodSettings {
     pub log: String,
 }
 
+/// The pod of an epoch, with the annotation by which [`is_current`] knows it.
 pub fn worker_pod(job: &CompactionJob, shard: i32, epoch: i64, settings: &PodSettings) -> Pod {
+    let mut pod = build(job, shard, epoch, settings);
+    let fingerprint = fingerprint(&pod);
+    let annotations = pod.metadata.annotations.get_or_insert_default();
+    annotations.insert(FINGERPRINT.to_owned(), fingerprint);
+    pod
+}
+
+/// Whether a pod would be made just like this today: from this template, by a controller with these settings.
+pub fn is_current(pod: &Pod, job: &CompactionJob, shard: i32, epoch: i64, settings: &PodSettings) -> bool {
+    let today = fingerprint(&build(job, shard, epoch, settings));
+    pod.annotations().get(FINGERPRINT) == Some(&today)
+}
+
+fn fingerprint(pod: &Pod) -> String {
+    let bytes = serde_json::to_vec(pod).unwrap_or_default();
+    hex::encode(&Sha256::digest(bytes)[..8])
+}
+
+fn build(job: &CompactionJob, shard: i32, epoch: i64, settings: &PodSettings) -> Pod {
     let template = job.spec.template.clone().unwrap_or_default();
     let of_template = template.metadata.unwrap_or_default();
     let mut metadata = owned(job, pod_name(job, shard, epoch));

@@ -374,6 +374,20 @@ async fn a_pod_whose_end_no_node_confirms_is_taken_for_lost() {
 }
 
 #[tokio::test]
+async fn a_pod_that_waits_is_made_again_from_an_edited_template_and_one_that_runs_is_left() {
+    for (state, again) in [
+        (json!({"waiting": {"reason": "ErrImagePull"}}), true),
+        (json!({"running": {}}), false),
+    ] {
+        let server = Server::new(running_job(), lists(vec![pod(3, "uid-1", state)]));
+        server.pass(&mut Memory::default()).await.unwrap();
+        let deleted = server.calls().contains(&"DELETE pods/job-uid-1-0-3".to_owned());
+        let shard = server.job().status.unwrap().shards[0].clone();
+        assert_eq!((deleted, shard.waits, shard.lost), (again, i32::from(again), 0));
+    }
+}
+
+#[tokio::test]
 async fn ended_pods_of_earlier_epochs_go_but_for_the_last_failed_one() {
     let ended = |epoch, code: i32| pod(epoch, "uid-1", json!({"terminated": {"exitCode": code}}));
     let pods = vec![

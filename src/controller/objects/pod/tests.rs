@@ -154,11 +154,31 @@ fn a_secret_and_a_ca_bundle_are_mounted_by_reference() {
 
 #[test]
 fn a_job_that_must_not_be_disrupted_says_so_to_the_autoscalers() {
-    assert!(pod(json!({}))["metadata"]["annotations"].is_null());
+    let usual = &pod(json!({}))["metadata"]["annotations"];
+    assert!(usual["karpenter.sh/do-not-disrupt"].is_null());
     let annotations = &pod(json!({"disruptionPolicy": "Avoid"}))["metadata"]["annotations"];
     assert_eq!(
         annotations["cluster-autoscaler.kubernetes.io/safe-to-evict"],
         "false"
     );
     assert_eq!(annotations["karpenter.sh/do-not-disrupt"], "true");
+}
+
+#[test]
+fn a_pod_is_current_until_the_template_or_the_settings_change() {
+    let settings = PodSettings {
+        image: "operator:1".to_owned(),
+        ..PodSettings::default()
+    };
+    let pod = worker_pod(&job(json!({})), 0, 1, &settings);
+    assert!(is_current(&pod, &job(json!({})), 0, 1, &settings));
+    let suspended = job(json!({"suspend": true, "backoffLimit": 9}));
+    assert!(is_current(&pod, &suspended, 0, 1, &settings), "no part of a pod");
+    let template = json!({"template": {"spec": {"containers": [{"name": "worker", "image": "mine:2"}]}}});
+    assert!(!is_current(&pod, &job(template), 0, 1, &settings));
+    let newer = PodSettings {
+        image: "operator:2".to_owned(),
+        ..PodSettings::default()
+    };
+    assert!(!is_current(&pod, &job(json!({})), 0, 1, &newer));
 }
