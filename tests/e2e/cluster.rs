@@ -26,9 +26,9 @@ pub fn image() -> (String, String) {
     (repository.to_owned(), tag.to_owned())
 }
 
-/// An image with a shell.
-pub fn shell_image() -> String {
-    setting("E2E_SHELL_IMAGE", "localhost/busybox:test")
+/// The directory of a cluster of `tests/cluster`.
+pub fn node() -> PathBuf {
+    needed("E2E_NODE").into()
 }
 
 /// The store as it is reached from here.

@@ -16,4 +16,9 @@ mod sources;
 mod store;
 mod watch;
 
+mod access;
 mod disturbed;
+mod ends;
+mod install;
+mod node;
+mod waiting;

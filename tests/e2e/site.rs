@@ -1,6 +1,7 @@
 //! What a test has to itself: a namespace, a bucket with its keys in a Secret, and an operator that watches this
 //! namespace only.
 
+use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::sync::Once;
 
@@ -33,7 +34,7 @@ impl Site {
         site
     }
 
-    /// A namespace. Bucket, keys and operator are still to come.
+    /// A namespace where jobs may be made. Bucket, keys and operator are still to come.
     pub fn bare(name: &str) -> Self {
         static CRDS: Once = Once::new();
         CRDS.call_once(|| {
@@ -42,6 +43,11 @@ impl Site {
                 .args(["apply", "--server-side", "--force-conflicts", "-f"])
                 .arg(crds));
         });
+        Self::namespace(name)
+    }
+
+    /// A namespace, and the name of a bucket.
+    pub fn namespace(name: &str) -> Self {
         let namespace = format!("e2e-{name}");
         run(kubectl().args(["delete", "namespace", &namespace, "--ignore-not-found"]));
         run(kubectl().args(["create", "namespace", &namespace]));
@@ -182,7 +188,7 @@ impl Site {
             || self.command(&["get", "compactionjob", job]),
             |job| {
                 let found = look(job);
-                let failed = found.is_none() && condition(job, "Stalled").0 == "True";
+                let failed = found.is_none() && has_failed(job);
                 assert!(
                     !failed,
                     "waited for {what}, and the job failed: {:#}",
@@ -265,6 +271,27 @@ impl Site {
             .stdin(Stdio::null()))
     }
 
+    /// What the operator answers to a GET.
+    #[track_caller]
+    pub fn operator_says(&self, path: &str) -> String {
+        let service = format!(
+            "/api/v1/namespaces/{}/services/{OPERATOR}:http/proxy/{path}",
+            self.namespace
+        );
+        run(kubectl().args(["get", "--raw", &service]))
+    }
+
+    /// A kubeconfig that knows the cluster and nobody.
+    pub fn kubeconfig_without_user(&self) -> PathBuf {
+        let whole = run(kubectl().args(["config", "view", "--minify", "--raw", "--output", "json"]));
+        let mut config: Value = serde_json::from_str(&whole).unwrap();
+        config["users"] = json!([]);
+        config["contexts"][0]["context"]["user"] = json!("");
+        let path = self.directory.path().join("kubeconfig");
+        std::fs::write(&path, config.to_string()).unwrap();
+        path
+    }
+
     /// What one who looks for the cause of a failure asks for.
     fn tell(&self) {
         let look = |arguments: &[&str]| {
@@ -319,6 +346,19 @@ pub fn worker(memory: &str) -> Value {
     })
 }
 
+/// A job of several shards and hundreds of batches that works for long enough to be disturbed.
+pub fn slow() -> Value {
+    let mut container = worker("128Mi");
+    container["resources"]["limits"]["cpu"] = json!("100m");
+    json!({
+        "parallelism": 3,
+        "batch": {"size": "1Ki"},
+        "read": {"concurrency": 1},
+        "output": {"targetObjectSize": "64Ki"},
+        "template": {"spec": {"containers": [container]}},
+    })
+}
+
 /// Status, reason and message of a condition; empty where there is none.
 pub fn condition(job: &Value, type_: &str) -> (String, String, String) {
     let conditions = job["status"]["conditions"].as_array();
@@ -334,12 +374,29 @@ pub fn condition(job: &Value, type_: &str) -> (String, String, String) {
     (text("status"), text("reason"), text("message"))
 }
 
+/// As the job is now: what was said of an earlier spec may be over.
+fn has_failed(job: &Value) -> bool {
+    let observed = job["status"]["observedGeneration"] == job["metadata"]["generation"];
+    observed && condition(job, "Stalled").0 == "True"
+}
+
 /// A number of every shard, added up.
 pub fn sum(job: &Value, pointer: &str) -> i64 {
     let shards = job["status"]["shards"].as_array().into_iter().flatten();
     shards
         .map(|shard| shard.pointer(pointer).and_then(Value::as_i64).unwrap_or_default())
         .sum()
+}
+
+/// Whether the worker of a pod has ended; its pod says so a moment later.
+pub fn has_ended(pod: &Value) -> bool {
+    let ended = |phase: &str| pod["status"]["phase"] == phase;
+    let statuses = pod["status"]["containerStatuses"]
+        .as_array()
+        .into_iter()
+        .flatten();
+    let terminated = |status: &Value| status["name"] == "worker" && status["state"]["terminated"].is_object();
+    ended("Succeeded") || ended("Failed") || statuses.into_iter().any(terminated)
 }
 
 pub fn text_of(value: &Value) -> String {

@@ -1,0 +1,170 @@
+//! How a job ends, and what is left of it.
+
+use serde_json::{Value, json};
+
+use crate::site::{JOB, Site, condition, slow};
+use crate::sources::{assert_compacted, put, put_named};
+
+const OBJECTS: usize = 60;
+
+#[test]
+fn a_job_that_is_deleted_in_the_middle_cleans_up_after_itself() {
+    let site = Site::new("cleanup");
+    put(&site.bucket, 300);
+    let mut spec = slow();
+    spec["deletionPolicy"] = json!("Cleanup");
+    site.start(spec);
+    site.until_batches(JOB, 20);
+    assert!(!site.bucket.keys("_compaction/").is_empty());
+    site.kubectl(&["delete", "compactionjob", JOB, "--timeout=5m"]);
+    assert_eq!(site.bucket.keys("_compaction/"), [""; 0]);
+    assert_eq!(site.bucket.keys("out/"), [""; 0]);
+    assert_eq!(site.bucket.uploads(), []);
+    assert_eq!(site.bucket.keys("in/").len(), 300);
+}
+
+#[test]
+fn an_orphaned_jobs_objects_stay_until_a_later_job_finds_them() {
+    let site = Site::new("orphan");
+    put(&site.bucket, 300);
+    site.start(slow());
+    site.until_batches(JOB, 20);
+    site.kubectl(&["delete", "compactionjob", JOB, "--timeout=1m"]);
+    assert!(!site.bucket.keys("_compaction/").is_empty(), "its ledger stays");
+    let pods = "app.kubernetes.io/name=compaction-worker";
+    site.kubectl(&["wait", "pods", "--selector", pods, "--for=delete", "--timeout=3m"]);
+    let manifests = site.bucket.keys("out/_compaction/");
+    assert_eq!(manifests, [""; 0], "nothing is published");
+}
+
+#[test]
+fn a_finished_job_is_deleted_after_its_time_and_one_created_anew_has_nothing_to_do() {
+    let site = Site::new("ttl");
+    put(&site.bucket, OBJECTS);
+    site.start(json!({"ttlSecondsAfterFinished": 2}));
+    site.kubectl(&["wait", "compactionjob", JOB, "--for=delete", "--timeout=5m"]);
+    let outputs = site.bucket.keys("out/");
+    assert_compacted(&site.bucket);
+
+    site.start(json!({}));
+    site.until_state(JOB, "NothingToCompact");
+    let job = site.get("compactionjob", JOB);
+    assert_eq!(condition(&job, "Succeeded").0, "True", "{job:#}");
+    assert_eq!(site.bucket.keys("out/"), outputs);
+    // What is new is compacted by the next one, and only that.
+    put_named(&site.bucket, "second", 12);
+    site.apply(&site.job("next", json!({})));
+    site.until_succeeded("next");
+    assert_eq!(
+        site.get("compactionjob", "next")["status"]["plan"]["sourceObjects"],
+        12
+    );
+    assert_compacted(&site.bucket);
+}
+
+#[test]
+fn a_plan_is_shown_first_and_run_when_the_mode_is_changed() {
+    let site = Site::new("plan-only");
+    put(&site.bucket, OBJECTS);
+    site.start(json!({"mode": "PlanOnly"}));
+    site.until_state(JOB, "Planned");
+    let plan = site.get("compactionjob", JOB)["status"]["plan"].clone();
+    assert_eq!(plan["sourceObjects"], 60);
+    assert_eq!(site.bucket.keys("out/"), [""; 0]);
+    put_named(&site.bucket, "later", 6);
+    site.patch(JOB, &json!({"spec": {"mode": "Execute"}}));
+    site.until_succeeded(JOB);
+    let job = site.get("compactionjob", JOB);
+    assert_eq!(job["status"]["plan"], plan, "that plan is run");
+    assert!(site.verify(json!({})).contains("60 sources"));
+}
+
+#[test]
+fn ready_waits_for_what_the_user_said() {
+    let site = Site::new("ready-when");
+    put(&site.bucket, 300);
+    let mut spec = slow();
+    spec["readyWhen"] = json!("Succeeded");
+    site.start(spec);
+    site.until_batches(JOB, 10);
+    let job = site.get("compactionjob", JOB);
+    assert_eq!(condition(&job, "Ready").0, "False", "{job:#}");
+    assert_eq!(condition(&job, "Reconciling").0, "True");
+    site.patch(JOB, &json!({"spec": {"readyWhen": "Accepted"}}));
+    site.until_condition(JOB, "Ready", "True");
+    site.patch(JOB, &json!({"spec": {"readyWhen": "Succeeded"}}));
+    site.until_condition(JOB, "Ready", "False");
+    site.until_succeeded(JOB);
+    site.until_condition(JOB, "Ready", "True");
+}
+
+#[test]
+fn a_failed_job_goes_on_when_its_retry_token_is_changed() {
+    let site = Site::new("retry");
+    put(&site.bucket, OBJECTS);
+    let bad = "in/service=1/first-000000.json.gz".to_owned();
+    site.bucket
+        .put(&[(bad.clone(), b"this is not gzip".to_vec())].into());
+    site.start(json!({}));
+    let (reason, message) = site.until_condition(JOB, "Stalled", "True");
+    assert_eq!(reason, "WorkFailed");
+    assert!(message.contains("first-000000.json.gz"), "{message}");
+    site.until_event(JOB, "Failed");
+    // The last failed pod of a shard stays for its logs.
+    let pods = site.workers();
+    assert_eq!(pods.len(), 1, "{pods:#?}");
+    site.patch(
+        JOB,
+        &json!({"spec": {"onBadSource": null, "retryToken": "again"}}),
+    );
+    site.until("another failure", JOB, |job| {
+        let failures = job["status"]["failures"].as_array()?.clone();
+        let count: i64 = failures
+            .iter()
+            .filter_map(|failure| failure["count"].as_i64())
+            .sum();
+        (count >= 2).then_some(())
+    });
+}
+
+#[test]
+fn sources_are_deleted_after_their_time_and_no_pod_waits_for_it() {
+    let site = Site::new("delete-sources");
+    put(&site.bucket, OBJECTS);
+    site.start(json!({"sourceDisposition": "Delete", "sourceRetentionSeconds": 20}));
+    site.until_succeeded(JOB);
+    assert_compacted(&site.bucket);
+    let job = site.until("the publishing worker to end", JOB, |_| {
+        let ended = site
+            .workers()
+            .iter()
+            .all(|pod| pod["status"]["phase"] == "Succeeded");
+        ended.then(|| site.get("compactionjob", JOB))
+    });
+    assert_eq!(job["status"]["dispose"], Value::Null, "its time has not come");
+    assert_eq!(job["status"]["completionTime"], Value::Null);
+    site.until("the end of disposing", JOB, |job| {
+        (job["status"]["dispose"]["finished"] == true).then_some(())
+    });
+    assert_eq!(site.bucket.keys("in/"), [""; 0]);
+    assert_eq!(site.get("compactionjob", JOB)["status"]["dispose"]["done"], 60);
+    assert!(!site.bucket.keys("out/").is_empty());
+}
+
+#[test]
+fn a_job_that_has_worked_for_too_long_stops_and_keeps_its_checkpoint() {
+    let site = Site::new("active-deadline");
+    put(&site.bucket, 300);
+    let mut spec = slow();
+    spec["totalActiveDeadlineSeconds"] = json!(6);
+    site.start(spec);
+    let (reason, _) = site.until_condition(JOB, "Stalled", "True");
+    assert_eq!(reason, "DeadlineExceeded");
+    site.patch(
+        JOB,
+        &json!({"spec": {"totalActiveDeadlineSeconds": null, "retryToken": "more time"}}),
+    );
+    site.until_condition(JOB, "Stalled", "False");
+    site.until_succeeded(JOB);
+    assert_compacted(&site.bucket);
+}
