@@ -99,39 +99,42 @@ fn ready_waits_for_what_the_user_said() {
 }
 
 #[test]
-fn a_failed_job_goes_on_when_its_retry_token_is_changed() {
-    let site = Site::new("retry");
+fn a_bad_source_fails_the_job_each_time_and_a_new_job_may_skip_it() {
+    let site = Site::new("bad-source");
     put(&site.bucket, OBJECTS);
-    let bad = "in/service=1/first-000000.json.gz".to_owned();
+    // It begins like gzip and is cut short.
+    let bad = "in/service=1/bad.json.gz";
     site.bucket
-        .put(&[(bad.clone(), b"this is not gzip".to_vec())].into());
+        .put(&[(bad.to_owned(), vec![0x1f, 0x8b, 8, 0, 0])].into());
     site.start(json!({}));
     let (reason, message) = site.until_condition(JOB, "Stalled", "True");
     assert_eq!(reason, "WorkFailed");
-    assert!(message.contains("first-000000.json.gz"), "{message}");
+    assert!(message.contains(bad), "{message}");
     site.until_event(JOB, "Failed");
-    // The last failed pod of a shard stays for its logs.
-    let pods = site.workers();
-    assert_eq!(pods.len(), 1, "{pods:#?}");
-    site.patch(
-        JOB,
-        &json!({"spec": {"onBadSource": null, "retryToken": "again"}}),
-    );
-    site.until("another failure", JOB, |job| {
-        let failures = job["status"]["failures"].as_array()?.clone();
-        let count: i64 = failures
-            .iter()
-            .filter_map(|failure| failure["count"].as_i64())
-            .sum();
-        (count >= 2).then_some(())
+    site.patch(JOB, &json!({"spec": {"retryToken": "again"}}));
+    let job = site.until("the second failure", JOB, |job| {
+        let failed = condition(job, "Stalled").0 == "True";
+        (failed && job["status"]["failures"][0]["count"] == 2).then(|| job.clone())
     });
+    assert_eq!(job["status"]["failures"].as_array().unwrap().len(), 1, "{job:#}");
+    // The last failed pod of a shard stays for its logs.
+    site.until("one pod to be left", JOB, |_| {
+        (site.workers().len() == 1).then_some(())
+    });
+
+    site.apply(&site.job("skips", json!({"source": {"onBadSource": "Skip"}})));
+    site.until_succeeded("skips");
+    let skips = site.get("compactionjob", "skips");
+    assert_eq!(skips["status"]["progress"]["skippedSources"], 1, "{skips:#}");
+    site.bucket.delete(vec![bad.to_owned()]);
+    assert_compacted(&site.bucket);
 }
 
 #[test]
 fn sources_are_deleted_after_their_time_and_no_pod_waits_for_it() {
     let site = Site::new("delete-sources");
     put(&site.bucket, OBJECTS);
-    site.start(json!({"sourceDisposition": "Delete", "sourceRetentionSeconds": 20}));
+    site.start(json!({"sourceDisposition": "Delete", "sourceRetentionSeconds": 20, "allowUnconditionalDelete": true}));
     site.until_succeeded(JOB);
     assert_compacted(&site.bucket);
     let job = site.until("the publishing worker to end", JOB, |_| {

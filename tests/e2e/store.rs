@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use aws_sdk_s3::Client;
+use aws_sdk_s3::config::retry::RetryConfig;
 use futures::{StreamExt, TryStreamExt, stream};
 use tokio::runtime::Runtime;
 
@@ -23,9 +24,13 @@ impl Bucket {
             .enable_all()
             .build()
             .unwrap();
+        // Connections are closed between two questions, and nobody notices before the next one.
+        let client = cluster::store().client();
+        let retries = client.config().to_builder().retry_config(RetryConfig::standard());
+        let client = Client::from_conf(retries.build());
         Self {
             name: name.to_owned(),
-            client: cluster::store().client(),
+            client,
             runtime,
         }
     }
