@@ -32,6 +32,10 @@ test: tools ## Everything that must pass: format, clippy, all tests. Builds MinI
 	say 'run the tests'
 	cargo test --release --locked
 
+.PHONY: e2e
+e2e: tools ## The operator on a real cluster, brought up for it (root), or that of E2E_KUBECONFIG.
+	@tests/e2e/run.sh $(E2E_ARGUMENTS)
+
 .PHONY: lint
 lint: tools ## Format and clippy; licences and bans if cargo-deny is installed.
 	@cargo fmt --check

@@ -3,24 +3,34 @@
 use serde_json::{Value, json};
 
 use crate::site::{JOB, Site, condition, slow};
-use crate::sources::{assert_compacted, put, put_named};
+use crate::sources::{assert_compacted, put, put_large, put_named};
 
 const OBJECTS: usize = 60;
 
 #[test]
 fn a_job_that_is_deleted_in_the_middle_cleans_up_after_itself() {
     let site = Site::new("cleanup");
-    put(&site.bucket, 300);
+    put_large(&site.bucket, 120);
     let mut spec = slow();
+    spec["output"]["targetObjectSize"] = json!("64Mi");
     spec["deletionPolicy"] = json!("Cleanup");
     site.start(spec);
-    site.until_batches(JOB, 20);
-    assert!(!site.bucket.keys("_compaction/").is_empty());
+    let open = |uploads: &[(String, String)]| {
+        uploads
+            .iter()
+            .filter(|upload| site.bucket.is_open(upload))
+            .count()
+    };
+    let uploads = site.until("an open upload", JOB, |_| {
+        let uploads = site.bucket.recorded_uploads();
+        (open(&uploads) > 0).then_some(uploads)
+    });
+    assert_ne!(condition(&site.get("compactionjob", JOB), "Succeeded").0, "True");
     site.kubectl(&["delete", "compactionjob", JOB, "--timeout=5m"]);
+    assert_eq!(open(&uploads), 0);
     assert_eq!(site.bucket.keys("_compaction/"), [""; 0]);
     assert_eq!(site.bucket.keys("out/"), [""; 0]);
-    assert_eq!(site.bucket.uploads(), []);
-    assert_eq!(site.bucket.keys("in/").len(), 300);
+    assert_eq!(site.bucket.keys("in/").len(), 120);
 }
 
 #[test]

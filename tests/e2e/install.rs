@@ -23,6 +23,10 @@ fn release(command: &[&str], namespace: &str) -> Command {
         .args(["--namespace", namespace, "--wait", "--timeout", "3m"])
         .args(["--set", &format!("image.repository={repository},image.tag={tag}")])
         .args(["--set", "fullnameOverride=operator"]);
+    // What others have applied of the CRD is taken over.
+    if command != ["upgrade"] {
+        release.arg("--force-conflicts");
+    }
     release
 }
 

@@ -23,6 +23,22 @@ pub fn put_named(bucket: &Bucket, name: &str, objects: usize) {
     bucket.put(&objects);
 }
 
+/// Puts `objects` plain objects of 256 KiB each that are all one group.
+pub fn put_large(bucket: &Bucket, objects: usize) {
+    let object = |number: usize| {
+        let mut raw = String::new();
+        for record in 0.. {
+            if raw.len() >= 256 << 10 {
+                break;
+            }
+            let noise = "n".repeat(900);
+            raw += &format!("{{\"id\":\"{number}-{record}\",\"noise\":\"{noise}\"}}\n");
+        }
+        (format!("in/large/{number:06}.json"), raw.into_bytes())
+    };
+    bucket.put(&(0..objects).map(object).collect());
+}
+
 fn object(name: &str, number: usize) -> (String, Vec<u8>) {
     let directory = number % 6;
     let mut raw = String::new();

@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::retry::RetryConfig;
+use aws_sdk_s3::error::ProvideErrorMetadata as _;
 use futures::{StreamExt, TryStreamExt, stream};
+use serde_json::Value;
 use tokio::runtime::Runtime;
 
 use crate::cluster;
+use crate::site::text_of;
 
 const AT_A_TIME: usize = 32;
 
@@ -48,12 +51,6 @@ impl Bucket {
             .block_on(self.client.head_bucket().bucket(&self.name).send());
         if exists.is_err() {
             return;
-        }
-        for (key, id) in self.uploads() {
-            let abort = self.client.abort_multipart_upload().bucket(&self.name);
-            self.runtime
-                .block_on(abort.key(key).upload_id(id).send())
-                .unwrap();
         }
         self.delete(self.keys(""));
         self.runtime
@@ -120,18 +117,29 @@ impl Bucket {
         })
     }
 
-    /// Key and id of each open upload. `MinIO` lists them by their exact keys only, so `keys` are asked for too.
-    pub fn uploads(&self) -> Vec<(String, String)> {
-        let list = self.client.list_multipart_uploads().bucket(&self.name).send();
-        let answer = self.runtime.block_on(list).unwrap();
-        let uploads = answer.uploads().iter();
-        uploads
-            .map(|upload| {
-                (
-                    upload.key().unwrap().to_owned(),
-                    upload.upload_id().unwrap().to_owned(),
-                )
+    /// Key and id of each upload that the ledgers here name.
+    pub fn recorded_uploads(&self) -> Vec<(String, String)> {
+        let mut records = self.keys("_compaction/");
+        records.retain(|key| key.contains("/uploads/") && key.ends_with(".opened.json"));
+        let records = self.get(&records).into_values();
+        records
+            .map(|bytes| {
+                let record: Value = serde_json::from_slice(&bytes).unwrap();
+                (text_of(&record["key"]), text_of(&record["id"]))
             })
             .collect()
+    }
+
+    /// Whether the store still keeps its parts. `MinIO` does not list uploads of other keys than asked for.
+    pub fn is_open(&self, (key, id): &(String, String)) -> bool {
+        let parts = self.client.list_parts().bucket(&self.name).key(key).upload_id(id);
+        match self.runtime.block_on(parts.send()) {
+            Ok(_) => true,
+            Err(error) => {
+                let error = error.into_service_error();
+                assert_eq!(error.code(), Some("NoSuchUpload"), "{error:?}");
+                false
+            }
+        }
     }
 }
