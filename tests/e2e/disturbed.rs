@@ -72,7 +72,7 @@ fn several_shards_compact_thousands_of_objects() {
 #[test]
 fn workers_deleted_by_force_go_on_unseen_and_double_nothing() {
     let site = Site::new("forced");
-    put(&site.bucket, 300);
+    put(&site.bucket, 600);
     site.start(slow());
     for batches in [20, 60, 100] {
         site.until_batches(JOB, batches);
@@ -95,7 +95,7 @@ fn workers_deleted_by_force_go_on_unseen_and_double_nothing() {
 #[test]
 fn an_operator_that_is_killed_takes_up_what_it_finds() {
     let site = Site::new("operator-killed");
-    put(&site.bucket, 300);
+    put(&site.bucket, 600);
     site.start(slow());
     for batches in [10, 60] {
         site.until_batches(JOB, batches);
@@ -121,7 +121,7 @@ fn an_operator_that_is_killed_takes_up_what_it_finds() {
 #[test]
 fn a_suspended_job_has_no_pods_and_goes_on_where_it_was() {
     let site = Site::new("suspended");
-    put(&site.bucket, 300);
+    put(&site.bucket, 600);
     site.start(slow());
     site.until_batches(JOB, 20);
     site.patch(JOB, &json!({"spec": {"suspend": true}}));
@@ -151,7 +151,7 @@ fn a_suspended_job_has_no_pods_and_goes_on_where_it_was() {
 #[test]
 fn no_more_workers_run_than_parallelism_allows() {
     let site = Site::new("parallelism");
-    put(&site.bucket, 300);
+    put(&site.bucket, 600);
     let mut spec = slow();
     spec["parallelism"] = json!(3);
     site.start(spec);

@@ -36,7 +36,7 @@ fn a_job_that_is_deleted_in_the_middle_cleans_up_after_itself() {
 #[test]
 fn an_orphaned_jobs_objects_stay_until_a_later_job_finds_them() {
     let site = Site::new("orphan");
-    put(&site.bucket, 300);
+    put(&site.bucket, 600);
     site.start(slow());
     site.until_batches(JOB, 20);
     site.kubectl(&["delete", "compactionjob", JOB, "--timeout=1m"]);
@@ -92,7 +92,7 @@ fn a_plan_is_shown_first_and_run_when_the_mode_is_changed() {
 #[test]
 fn ready_waits_for_what_the_user_said() {
     let site = Site::new("ready-when");
-    put(&site.bucket, 300);
+    put(&site.bucket, 600);
     let mut spec = slow();
     spec["readyWhen"] = json!("Succeeded");
     site.start(spec);
@@ -167,7 +167,7 @@ fn sources_are_deleted_after_their_time_and_no_pod_waits_for_it() {
 #[test]
 fn a_job_that_has_worked_for_too_long_stops_and_keeps_its_checkpoint() {
     let site = Site::new("active-deadline");
-    put(&site.bucket, 300);
+    put(&site.bucket, 600);
     let mut spec = slow();
     spec["totalActiveDeadlineSeconds"] = json!(6);
     site.start(spec);

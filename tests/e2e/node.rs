@@ -27,7 +27,7 @@ fn one_shard() -> Value {
 #[test]
 fn a_worker_that_stood_still_for_too_long_is_replaced_and_refused_once_when_it_goes_on() {
     let site = Site::new("stopped");
-    put(&site.bucket, 300);
+    put(&site.bucket, 600);
     let mut spec = one_shard();
     spec["batch"]["uploadDeadlineSeconds"] = json!(15);
     site.start(spec);
@@ -65,7 +65,7 @@ fn a_worker_that_stood_still_for_too_long_is_replaced_and_refused_once_when_it_g
 #[test]
 fn an_operator_whose_process_is_killed_is_started_again_and_goes_on() {
     let site = Site::new("killed-process");
-    put(&site.bucket, 300);
+    put(&site.bucket, 600);
     site.start(slow());
     for batches in [20, 80] {
         site.until_batches(JOB, batches);
@@ -89,7 +89,7 @@ fn an_operator_whose_process_is_killed_is_started_again_and_goes_on() {
 #[test]
 fn workers_outlive_a_minute_without_an_api_server() {
     let site = Site::new("api-server-down");
-    put(&site.bucket, 300);
+    put(&site.bucket, 600);
     site.start(slow());
     site.until_batches(JOB, 20);
     script("daemon.sh", &["stop", "kube-apiserver"]);

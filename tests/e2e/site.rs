@@ -304,6 +304,7 @@ impl Site {
         let workers = "app.kubernetes.io/name=compaction-worker";
         look(&["logs", "--selector", workers, "--prefix", "--tail", "30"]);
         look(&["logs", "deployment/operator", "--tail", "100"]);
+        look(&["logs", "--selector", "app.kubernetes.io/component=test"]);
     }
 }
 
@@ -349,7 +350,7 @@ pub fn worker(memory: &str) -> Value {
 /// A job of several shards and hundreds of batches that works for long enough to be disturbed.
 pub fn slow() -> Value {
     let mut container = worker("128Mi");
-    container["resources"]["limits"]["cpu"] = json!("100m");
+    container["resources"]["limits"]["cpu"] = json!("30m");
     json!({
         "parallelism": 3,
         "batch": {"size": "1Ki"},
