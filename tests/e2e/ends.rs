@@ -2,8 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::site::{JOB, Site, condition, slow};
+use crate::site::{JOB, Site, condition, has_ended, slow};
 use crate::sources::{assert_compacted, put, put_large, put_named};
+use crate::watch;
 
 const OBJECTS: usize = 60;
 
@@ -128,9 +129,7 @@ fn a_bad_source_fails_the_job_each_time_and_a_new_job_may_skip_it() {
     });
     assert_eq!(job["status"]["failures"].as_array().unwrap().len(), 1, "{job:#}");
     // The last failed pod of a shard stays for its logs.
-    site.until("one pod to be left", JOB, |_| {
-        (site.workers().len() == 1).then_some(())
-    });
+    watch::ask("one pod to be left", || (site.workers().len() == 1).then_some(()));
 
     site.apply(&site.job("skips", json!({"source": {"onBadSource": "Skip"}})));
     site.until_succeeded("skips");
@@ -144,16 +143,13 @@ fn a_bad_source_fails_the_job_each_time_and_a_new_job_may_skip_it() {
 fn sources_are_deleted_after_their_time_and_no_pod_waits_for_it() {
     let site = Site::new("delete-sources");
     put(&site.bucket, OBJECTS);
-    site.start(json!({"sourceDisposition": "Delete", "sourceRetentionSeconds": 20, "allowUnconditionalDelete": true}));
+    site.start(json!({"sourceDisposition": "Delete", "sourceRetentionSeconds": 30, "allowUnconditionalDelete": true}));
     site.until_succeeded(JOB);
     assert_compacted(&site.bucket);
-    let job = site.until("the publishing worker to end", JOB, |_| {
-        let ended = site
-            .workers()
-            .iter()
-            .all(|pod| pod["status"]["phase"] == "Succeeded");
-        ended.then(|| site.get("compactionjob", JOB))
+    watch::ask("the publishing worker to end", || {
+        site.workers().iter().all(has_ended).then_some(())
     });
+    let job = site.get("compactionjob", JOB);
     assert_eq!(job["status"]["dispose"], Value::Null, "its time has not come");
     assert_eq!(job["status"]["completionTime"], Value::Null);
     site.until("the end of disposing", JOB, |job| {

@@ -10,6 +10,9 @@ use serde_json::Value;
 /// No test waits longer for one thing: it would be stuck for good.
 pub const LIMIT: Duration = Duration::from_mins(5);
 
+/// A watch that tells nothing for so long is begun again, in case it has missed something.
+const AGAIN: Duration = Duration::from_secs(10);
+
 /// The objects that a `kubectl get --watch --output json` prints, each time that they change.
 struct Watch {
     kubectl: Child,
@@ -47,7 +50,7 @@ impl Drop for Watch {
 }
 
 /// Looks at every object that `get` prints until `look` finds something. `get` is begun again when it ends, as it
-/// does when the object is not there yet or the API server goes away.
+/// does when the object is not there yet or the API server goes away, and now and then.
 #[track_caller]
 pub fn until<T>(what: &str, get: impl Fn() -> Command, mut look: impl FnMut(&Value) -> Option<T>) -> T {
     let deadline = Instant::now() + LIMIT;
@@ -55,8 +58,7 @@ pub fn until<T>(what: &str, get: impl Fn() -> Command, mut look: impl FnMut(&Val
     while Instant::now() < deadline {
         let watch = Watch::start(get().args(["--watch", "--output", "json"]));
         loop {
-            let rest = deadline.saturating_duration_since(Instant::now());
-            match watch.objects.recv_timeout(rest) {
+            match watch.objects.recv_timeout(AGAIN) {
                 Ok(object) => {
                     if let Some(found) = look(&object) {
                         return found;
