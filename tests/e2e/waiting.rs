@@ -35,7 +35,7 @@ fn an_image_that_cannot_be_pulled_is_named_and_replaced_by_an_edit() {
     container["image"] = json!("localhost/no-such-image:1");
     site.start(json!({"template": {"spec": {"containers": [container]}}}));
     until_said(&site, "no-such-image");
-    assert_eq!(site.until_state(JOB, "Starting").is_empty(), false);
+    site.until_state(JOB, "Starting");
     site.patch(
         JOB,
         &json!({"spec": {"template": {"spec": {"containers": [worker("128Mi")]}}}}),
