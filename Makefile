@@ -23,6 +23,7 @@ test: tools ## Everything that must pass: format, clippy, all tests. Builds MinI
 	cargo fmt --check
 	say 'cargo clippy'
 	cargo clippy --release --locked --all-targets -- -D warnings
+	cargo clippy --release --locked --test e2e -- -D warnings
 	say 'build the tests'
 	cargo test --release --locked --no-run
 	say 'wait for MinIO'
@@ -32,10 +33,15 @@ test: tools ## Everything that must pass: format, clippy, all tests. Builds MinI
 	say 'run the tests'
 	cargo test --release --locked
 
+.PHONY: e2e
+e2e: tools ## The operator on a real cluster, brought up for it (root), or that of E2E_KUBECONFIG.
+	@tests/e2e/run.sh $(E2E_ARGUMENTS)
+
 .PHONY: lint
 lint: tools ## Format and clippy; licences and bans if cargo-deny is installed.
 	@cargo fmt --check
 	cargo clippy --release --locked --all-targets -- -D warnings
+	cargo clippy --release --locked --test e2e -- -D warnings
 	if cargo deny --version >/dev/null 2>&1; then
 	    cargo deny --locked check bans licenses sources
 	else

@@ -28,7 +28,10 @@ pub(super) fn view(pod: &Pod) -> Option<WorkerView> {
 
 fn state(pod: &Pod) -> WorkerState {
     let container = worker_container(pod);
-    let terminated = container.and_then(|container| container.state.as_ref()?.terminated.as_ref());
+    let terminated = container
+        .and_then(|container| container.state.as_ref()?.terminated.as_ref())
+        // Of a container that was never started, or is gone, the kubelet makes an end up.
+        .filter(|terminated| terminated.reason.as_deref() != Some("ContainerStatusUnknown"));
     match (disruption(pod), terminated) {
         // It was told to go and went at a checkpoint: as good as any end.
         (_, Some(terminated)) if terminated.exit_code == 0 => WorkerState::Ended(end(terminated)),
@@ -261,6 +264,17 @@ mod tests {
             seen(pressure),
             WorkerState::Lost("Evicted: low on memory".to_owned())
         );
+    }
+
+    #[test]
+    fn a_pod_that_was_deleted_before_its_container_was_started_is_nobodys_fault() {
+        let mut deleted = ended(
+            137,
+            "ContainerStatusUnknown",
+            "The container could not be located",
+        );
+        deleted["phase"] = json!("Failed");
+        assert!(matches!(seen(deleted), WorkerState::Lost(_)));
     }
 
     #[test]

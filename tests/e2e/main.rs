@@ -1,0 +1,24 @@
+//! The operator on a real cluster, through helm and kubectl as a user would. `make e2e` brings a cluster up and
+//! runs this; with `E2E_KUBECONFIG` it runs against another one (docs/testing.md).
+//!
+//! Each test has a namespace, a bucket and an operator of its own, so that tests run beside each other and may
+//! kill what is theirs. Two modules do not: `install` installs for the whole cluster and runs alone, `node` needs
+//! the node itself and disturbs all that runs there.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod cluster;
+mod site;
+mod sources;
+mod store;
+mod watch;
+
+mod access;
+mod disturbed;
+mod ends;
+mod install;
+mod node;
+mod waiting;
