@@ -13,25 +13,35 @@ help: ## Show this list.
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
 
 .PHONY: test
-test: tools ## Everything that must pass: format, clippy, all tests. Builds MinIO the first time.
+test: tools ## Everything that must pass: format, clippy, all tests, the chart, the operator on a real cluster (root).
 	@say() { printf '\n== %s\n' "$$*"; }
-	# MinIO takes minutes: it is built at low priority beside the dependencies, in a process group of its own.
+	# MinIO and Kubernetes take minutes: they are built at low priority beside the dependencies, in a process group
+	# of their own.
 	log=$$(mktemp)
-	setsid nice -n 19 tests/servers/build.sh minio >"$$log" 2>&1 </dev/null & builder=$$!
+	setsid nice -n 19 sh -c 'tests/servers/build.sh minio && tests/cluster/programs/build.sh' \
+	    >"$$log" 2>&1 </dev/null & builder=$$!
 	trap 'kill -- -$$builder 2>/dev/null || true; rm -f "$$log"' EXIT
 	say 'cargo fmt --check'
 	cargo fmt --check
 	say 'cargo clippy'
 	cargo clippy --release --locked --all-targets -- -D warnings
-	cargo clippy --release --locked --test e2e -- -D warnings
 	say 'build the tests'
 	cargo test --release --locked --no-run
-	say 'wait for MinIO'
+	cargo test --release --locked --no-run --test e2e
+	say 'wait for MinIO and Kubernetes'
 	wait $$builder || { cat "$$log" >&2; exit 1; }
 	cat "$$log"
 	trap 'rm -f "$$log"' EXIT
 	say 'run the tests'
 	cargo test --release --locked
+	$(MAKE) --no-print-directory chart e2e
+
+.PHONY: chart
+chart: ## What the Helm chart renders and refuses.
+	@bin=$$(mktemp -d)
+	trap 'rm -rf "$$bin"' EXIT
+	ln -s "$$(tests/cluster/programs/build.sh | grep /helm-)" "$$bin/helm"
+	PATH=$$bin:$$PATH tests/chart/run.sh
 
 .PHONY: e2e
 e2e: tools ## The operator on a real cluster, brought up for it (root), or that of E2E_KUBECONFIG.
@@ -65,7 +75,7 @@ crds: ## Generate crds/ and the chart's copy from the types.
 tools:
 	@need() { command -v "$$1" >/dev/null || { echo "make: $$1 is missing: $$2" >&2; exit 1; }; }
 	need cargo 'install Rust, the version in Cargo.toml or later'
-	need go 'install Go, the version in tests/servers/go.mod or later; MinIO is built with it'
+	need go 'install Go, the version in tests/cluster/programs/go.mod or later; MinIO and Kubernetes are built with it'
 	if ! command -v cc >/dev/null; then
 	    echo '== install a C compiler'
 	    export DEBIAN_FRONTEND=noninteractive
