@@ -25,6 +25,7 @@ test: tools ## Everything that must pass: format, clippy, all tests, the chart, 
 	cargo fmt --check
 	say 'cargo clippy'
 	cargo clippy --release --locked --all-targets -- -D warnings
+	cargo clippy --release --locked --test e2e -- -D warnings
 	say 'build the tests'
 	cargo test --release --locked --no-run
 	cargo test --release --locked --no-run --test e2e

@@ -8,7 +8,6 @@ use serde_json::{Value, json};
 use crate::cluster::{chart, helm, image, kubectl, run, store, store_for_pods, tree};
 use crate::site::{JOB, KEYS, Site, condition, has_ended, slow, sum, text_of};
 use crate::sources::{assert_compacted, put};
-use crate::watch;
 
 const RELEASE: &str = "operator";
 const CRD: &str = "compactionjobs.compaction.dev";
@@ -72,14 +71,7 @@ fn what_is_installed_for_the_whole_cluster_can_be_watched_upgraded_and_uninstall
     hand_over_crd(&operator.namespace);
     run(&mut release(&["install"], &operator.namespace));
     operator.kubectl(&["rollout", "status", "deployment/operator", "--timeout=2m"]);
-    // Its Service leads to a new pod a moment after that is ready.
-    watch::ask("helm test to pass", || {
-        let test = helm()
-            .args(["test", RELEASE, "--namespace", &operator.namespace])
-            .output()
-            .unwrap();
-        test.status.success().then_some(())
-    });
+    run(helm().args(["test", RELEASE, "--namespace", &operator.namespace]));
 
     site.bucket.create();
     put(&site.bucket, 900);

@@ -40,13 +40,6 @@ fn an_image_that_cannot_be_pulled_is_named_and_replaced_by_an_edit() {
         JOB,
         &json!({"spec": {"template": {"spec": {"containers": [worker("128Mi")]}}}}),
     );
-    // A pod is not changed: the one that waits has to go.
-    site.kubectl(&[
-        "delete",
-        "pods",
-        "--selector",
-        "app.kubernetes.io/name=compaction-worker",
-    ]);
     succeeds_uncharged(&site);
 }
 
