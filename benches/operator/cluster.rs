@@ -4,8 +4,13 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
+use compaction_operator::api::CompactionJob;
+use kube::api::ListParams;
 use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Client, Config};
+use kube::{Api, Client, Config};
+use tokio::time::sleep;
+
+use crate::controller::LOOK;
 
 /// The tests' cluster is number 0.
 const NUMBER: &str = "3";
@@ -26,26 +31,19 @@ impl Cluster {
             .unwrap();
         let client = Client::try_from(config).unwrap();
         let cluster = Self { directory, client };
-        let crds = concat!(env!("CARGO_MANIFEST_DIR"), "/crds/compaction.dev.yaml");
-        cluster.kubectl(&["create", "--filename", crds]);
-        cluster.kubectl(&[
-            "wait",
-            "--for",
-            "condition=Established",
-            "--timeout",
-            "60s",
+        let mut kubectl = Command::new(cluster.directory.join("bin/kubectl"));
+        kubectl.env("KUBECONFIG", cluster.kubeconfig());
+        kubectl.args([
+            "create",
             "--filename",
-            crds,
+            concat!(env!("CARGO_MANIFEST_DIR"), "/crds/compaction.dev.yaml"),
         ]);
+        kubectl.printed();
+        let jobs = Api::<CompactionJob>::all(cluster.client.clone());
+        while jobs.list(&ListParams::default()).await.is_err() {
+            sleep(LOOK).await;
+        }
         cluster
-    }
-
-    fn kubectl(&self, arguments: &[&str]) {
-        let mut command = Command::new(self.directory.join("bin/kubectl"));
-        command
-            .env("KUBECONFIG", self.kubeconfig())
-            .args(arguments)
-            .printed();
     }
 
     pub fn kubeconfig(&self) -> PathBuf {

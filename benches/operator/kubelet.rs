@@ -47,7 +47,8 @@ async fn work(client: Client, run: Arc<Run>) {
     let mut pods = pin!(pods.default_backoff().applied_objects());
     while let Some(pod) = pods.next().await {
         let Ok(pod) = pod else { continue };
-        if known.insert(pod.uid().unwrap()) {
+        let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+        if phase == Some("Pending") && known.insert(pod.uid().unwrap()) {
             let (client, run, room) = (client.clone(), Arc::clone(&run), Arc::clone(&room));
             tokio::spawn(async move {
                 let _place = room.acquire_owned().await.unwrap();
