@@ -2,7 +2,7 @@
 //! status there can be, and 10,000 finished jobs. Prints the figures of `docs/performance.md`.
 //!
 //! `cargo bench --bench operator` (or `make bench`) runs all of it; `-- throughput`, `-- status` or
-//! `-- finished` a part. Must be run by root. Each part has an etcd, an API server and a controller manager
+//! `-- finished` a part, `-- throughput 100` with fewer jobs. Must be run by root. Each part has an etcd, an API server and a controller manager
 //! of its own (`tests/cluster/up.sh --control-plane`) and the controller as a process of its own. There is no
 //! node: a stub marks the pods, and runs the workers of jobs in this process.
 
@@ -24,11 +24,12 @@ fn main() {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     match words[..] {
-        ["throughput"] => runtime.block_on(throughput::measure()),
+        ["throughput"] => runtime.block_on(throughput::measure(throughput::JOBS)),
+        ["throughput", count] => runtime.block_on(throughput::measure(count.parse().unwrap())),
         ["status"] => runtime.block_on(status::measure()),
         ["finished"] => runtime.block_on(finished::measure()),
         _ => runtime.block_on(async {
-            throughput::measure().await;
+            throughput::measure(throughput::JOBS).await;
             status::measure().await;
             finished::measure().await;
         }),

@@ -11,7 +11,7 @@ use std::time::Duration;
 use compaction_operator::api::{Checkpoint, CompactionJob, DisposeStatus, PlanStatus, PublishStatus, exit};
 use compaction_operator::engine::Fence;
 use compaction_operator::worker::{ApiServer, End, Identity, ShardFence};
-use futures::future::join_all;
+use futures::{TryStreamExt, stream};
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::PostParams;
@@ -27,6 +27,9 @@ use crate::workload::{self, NAMESPACE};
 
 const SHARDS: i32 = 64;
 const BATCHES: i64 = 100_000;
+/// Batches of a shard.
+const TOTAL: i64 = BATCHES / SHARDS as i64 + 1;
+const AT_A_TIME: usize = 4;
 const BATCH_BYTES: i64 = 256 << 20;
 const GOAL_BYTES: usize = 64 << 10;
 /// As many characters as a status takes of a failure.
@@ -34,18 +37,24 @@ const MESSAGE_CHARS: usize = 512;
 /// Failures that a status keeps.
 const FAILURES: usize = 16;
 const LOOK: Duration = Duration::from_millis(100);
-/// What messages are made of, and how many bytes a character takes in JSON.
-const TEXTS: [(&str, char); 3] = [
-    ("messages of ASCII", 'a'),
-    ("messages of three bytes a character", '語'),
-    ("messages that JSON escapes with six bytes a character", '<'),
+/// What messages are made of, which differ in their bytes a character in JSON; and the batches of each shard at
+/// which checkpoints are made, before all workers fail and after that.
+const TEXTS: [(&str, char, &[i64], &[i64]); 3] = [
+    ("messages of ASCII", 'a', &[1, 10, 100], &[1000, TOTAL - 1]),
+    ("messages of three bytes a character", '語', &[], &[TOTAL - 1]),
+    (
+        "messages that JSON escapes, six bytes a character",
+        '<',
+        &[],
+        &[TOTAL - 1],
+    ),
 ];
 
 pub async fn measure() {
     println!("## The status of a job of {BATCHES} batches and {SHARDS} shards\n");
-    for (text, character) in TEXTS {
+    for (text, character, before, after) in TEXTS {
         let cluster = Cluster::up().await;
-        let greatest = Box::pin(run(&cluster, character)).await;
+        let greatest = Box::pin(run(&cluster, character, [before, after])).await;
         println!("\n{text}: at most {} bytes, {}:", greatest.total, greatest.step);
         for (part, bytes) in &greatest.parts {
             println!("  {bytes:>6} {part}");
@@ -60,7 +69,7 @@ pub async fn measure() {
 }
 
 /// A job from its first claim to its end; returns where it was greatest.
-async fn run(cluster: &Cluster, character: char) -> Size {
+async fn run(cluster: &Cluster, character: char, batches: [&[i64]; 2]) -> Size {
     let (arriving, pods) = mpsc::unbounded_channel();
     let _kubelet = Kubelet::start(cluster.client.clone(), held(arriving));
     let _controller = Controller::start(cluster);
@@ -81,7 +90,7 @@ async fn run(cluster: &Cluster, character: char) -> Size {
         workers: BTreeMap::new(),
         greatest: Size::default(),
     };
-    driver.drive().await;
+    driver.drive(batches).await;
     driver.greatest
 }
 
@@ -119,20 +128,20 @@ struct Driver<'a> {
 }
 
 impl Driver<'_> {
-    async fn drive(&mut self) {
+    async fn drive(&mut self, [before, after]: [&[i64]; 2]) {
         self.take_pods(1).await;
         self.plan().await;
         self.take_pods(SHARDS as usize - 1).await;
         let mut sequence = 2;
-        for batch in [1, 9, 10, 99, 100, 999] {
-            self.advance(batch, sequence).await;
+        for batch in before {
+            self.advance(*batch, sequence).await;
             self.look(&format!("at batch {batch} of each shard")).await;
             sequence += batch;
         }
         self.fail(sequence).await;
-        for batch in [1000, BATCHES / i64::from(SHARDS)] {
+        for batch in after {
             sequence += batch;
-            self.advance(batch, sequence).await;
+            self.advance(*batch, sequence).await;
             self.look(&format!("at batch {batch} of each shard, after failures"))
                 .await;
         }
@@ -164,28 +173,29 @@ impl Driver<'_> {
             skipped_objects: 10_000_000,
             estimated_output_objects: BATCHES,
         };
-        let totals = vec![BATCHES / i64::from(SHARDS) + 1; SHARDS as usize];
+        let totals = vec![TOTAL; SHARDS as usize];
         self.workers[&0].fence.set_plan(plan, totals).await.unwrap();
         self.look("when it is planned").await;
     }
 
     async fn advance(&mut self, batch: i64, sequence: i64) {
-        let total = BATCHES / i64::from(SHARDS) + 1;
-        let moved = self
-            .workers
-            .values()
-            .map(|worker| worker.fence.advance(checkpoint(worker, batch, sequence), total));
-        for moved in join_all(moved).await {
-            moved.unwrap();
-        }
+        self.point(batch, sequence).await;
         self.look("before its progress is summed up").await;
         let summary = format!("{}/", batch * i64::from(SHARDS));
-        self.wait_until(|status| {
-            status["progress"]["summary"]
-                .as_str()
-                .is_some_and(|s| s.starts_with(&summary))
-        })
-        .await;
+        let is_shown = |summary_shown: &str| summary_shown.starts_with(&summary);
+        self.wait_until(|status| status["progress"]["summary"].as_str().is_some_and(is_shown))
+            .await;
+    }
+
+    /// Moves every shard's pointer, a few at a time, as their pace spreads them.
+    async fn point(&self, batch: i64, sequence: i64) {
+        stream::iter(self.workers.values().map(Ok))
+            .try_for_each_concurrent(AT_A_TIME, |worker| {
+                let checkpoint = checkpoint(worker, batch, sequence);
+                worker.fence.advance(checkpoint, TOTAL)
+            })
+            .await
+            .unwrap();
     }
 
     /// Every worker fails, each in its own words, the last one because of the store. A late checkpoint of each
@@ -222,15 +232,7 @@ impl Driver<'_> {
     }
 
     async fn finish(&mut self, sequence: i64) {
-        let total = BATCHES / i64::from(SHARDS) + 1;
-        let moved = self.workers.values().map(|worker| {
-            worker
-                .fence
-                .advance(checkpoint(worker, total, sequence + 1), total)
-        });
-        for moved in join_all(moved).await {
-            moved.unwrap();
-        }
+        self.point(TOTAL, sequence + 1).await;
         for (_, worker) in std::mem::take(&mut self.workers) {
             worker.end.send(ended(exit::DONE, "Done", "")).ok();
         }

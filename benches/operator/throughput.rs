@@ -24,14 +24,14 @@ use crate::kubelet::Kubelet;
 use crate::workload::{NAMESPACE, Workload};
 use crate::{goal, mebibytes};
 
-const JOBS: usize = 1000;
+pub const JOBS: usize = 1000;
 const CREATED_AT_A_TIME: usize = 16;
 
-pub async fn measure() {
-    println!("## {JOBS} CompactionJobs of one small batch beside {JOBS} batch/v1 Jobs\n");
+pub async fn measure(count: usize) {
+    println!("## {count} CompactionJobs of one small batch beside {count} batch/v1 Jobs\n");
     let cluster = Cluster::up().await;
-    let jobs = batch_jobs(&cluster).await;
-    let (compactions, succeeded) = compaction_jobs(&cluster).await;
+    let jobs = batch_jobs(&cluster, count).await;
+    let (compactions, succeeded) = compaction_jobs(&cluster, count).await;
     println!("| | finished per minute | its controller: CPU s | its controller: peak memory | pods |");
     println!("|---|---|---|---|---|");
     let costs = [("batch/v1 Job", &jobs), ("CompactionJob", &compactions)];
@@ -39,7 +39,7 @@ pub async fn measure() {
         let (per_minute, peak) = (cost.per_minute(), mebibytes(cost.peak));
         let pods = cost.requests["POST pods"];
         println!(
-            "| {JOBS} {kind}s | {per_minute:.0} | {:.1} | {peak:.0} MiB | {pods} |",
+            "| {count} {kind}s | {per_minute:.0} | {:.1} | {peak:.0} MiB | {pods} |",
             cost.cpu
         );
     }
@@ -52,12 +52,13 @@ pub async fn measure() {
         compactions.cpu / jobs.cpu,
         compactions.peak as f64 / jobs.peak as f64,
     );
-    let found = format!("{succeeded} of {JOBS}");
-    goal("every CompactionJob succeeds", succeeded == JOBS, &found);
+    let found = format!("{succeeded} of {count}");
+    goal("every CompactionJob succeeds", succeeded == count, &found);
 }
 
 /// What it took until all were finished.
 struct Cost {
+    jobs: usize,
     seconds: f64,
     cpu: f64,
     peak: u64,
@@ -67,13 +68,13 @@ struct Cost {
 
 impl Cost {
     fn per_minute(&self) -> f64 {
-        JOBS as f64 * 60.0 / self.seconds
+        self.jobs as f64 * 60.0 / self.seconds
     }
 
     fn print_requests(&self, kind: &str) {
         println!("\nrequests of controller, workers, stub and this program for each {kind}:");
         for (request, count) in &self.requests {
-            let count = *count as f64 / JOBS as f64;
+            let count = *count as f64 / self.jobs as f64;
             if count >= 0.1 {
                 println!("  {count:>5.1} {request}");
             }
@@ -81,7 +82,7 @@ impl Cost {
     }
 }
 
-async fn batch_jobs(cluster: &Cluster) -> Cost {
+async fn batch_jobs(cluster: &Cluster, count: usize) -> Cost {
     let done = || End {
         code: 0,
         reason: "Done".to_owned(),
@@ -107,16 +108,16 @@ async fn batch_jobs(cluster: &Cluster) -> Cost {
             .is_some_and(|status| status.completion_time.is_some())
     };
     let manager = cluster.process("kube-controller-manager");
-    run_all(cluster, manager, (0..JOBS).map(job).collect(), is_finished).await
+    run_all(cluster, manager, (0..count).map(job).collect(), is_finished).await
 }
 
 /// Also how many succeeded.
-async fn compaction_jobs(cluster: &Cluster) -> (Cost, usize) {
+async fn compaction_jobs(cluster: &Cluster, count: usize) -> (Cost, usize) {
     let workload = Workload::start().await;
     let _kubelet = Kubelet::start(cluster.client.clone(), workload.workers(cluster.client.clone()));
     let controller = Controller::start(cluster);
     controller.wait_until_it_serves().await;
-    let jobs = (0..JOBS).map(|number| workload.job(number)).collect();
+    let jobs = (0..count).map(|number| workload.job(number)).collect();
     let cost = run_all(cluster, controller.process(), jobs, is_finished).await;
     let api = Api::<CompactionJob>::all(cluster.client.clone());
     let jobs = api.list(&ListParams::default()).await.unwrap();
@@ -172,6 +173,7 @@ where
         *all_requests.entry(request).or_default() -= before;
     }
     Cost {
+        jobs: count,
         seconds,
         cpu: controller::cpu(process) - cpu,
         peak: controller::peak(process),
