@@ -36,6 +36,8 @@ const GOAL_BYTES: usize = 64 << 10;
 const MESSAGE_CHARS: usize = 512;
 /// Failures that a status keeps.
 const FAILURES: usize = 16;
+/// A look between two steps.
+const ON_THE_WAY: &str = "between two of these steps";
 const LOOK: Duration = Duration::from_millis(100);
 /// What messages are made of, which differ in their bytes a character in JSON; and the batches of each shard at
 /// which checkpoints are made, before all workers fail and after that.
@@ -273,7 +275,7 @@ impl Driver<'_> {
     }
 
     async fn wait_until(&mut self, holds: impl Fn(&Value) -> bool) {
-        while !holds(&self.look("on the way").await) {
+        while !holds(&self.look(ON_THE_WAY).await) {
             sleep(LOOK).await;
         }
     }
@@ -290,7 +292,7 @@ impl Driver<'_> {
             "the size is that of the answer"
         );
         let size = Size::of(step, &job);
-        if step != "on the way" {
+        if step != ON_THE_WAY {
             println!("{:>6} bytes {step}", size.total);
         }
         if size.total > self.greatest.total {
