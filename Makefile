@@ -60,8 +60,9 @@ lint: tools ## Format and clippy; licences and bans if cargo-deny is installed.
 	fi
 
 .PHONY: bench
-bench: ## Compaction beside a plain copy, and the memory of a worker. Not part of the tests.
+bench: ## Compaction beside a plain copy, the memory of a worker, the operator at scale (as root). Not part of the tests.
 	cargo bench --locked --bench compaction
+	cargo bench --locked --bench operator
 
 .PHONY: crds
 crds: ## Generate crds/ and the chart's copy from the types.

@@ -20,14 +20,21 @@ start_api_server() {
         --kubelet-preferred-address-types InternalIP
 }
 
-start_control_plane() {
+wait_for_api_server() {
     wait_for 90 'the API server' kube-apiserver kubectl get --raw /readyz
+}
+
+# start_controller_manager [FLAG...]
+start_controller_manager() {
     start kube-controller-manager "$dir/bin/kube-controller-manager" \
         --kubeconfig "$dir/pki/kube-controller-manager.kubeconfig" \
         --use-service-account-credentials \
         --service-account-private-key-file "$dir/pki/service-accounts.key" \
         --root-ca-file "$dir/pki/ca.crt" \
-        --leader-elect=false
+        --leader-elect=false "$@"
+}
+
+start_scheduler() {
     start kube-scheduler "$dir/bin/kube-scheduler" \
         --kubeconfig "$dir/pki/kube-scheduler.kubeconfig" \
         --authentication-kubeconfig "$dir/pki/kube-scheduler.kubeconfig" \
