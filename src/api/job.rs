@@ -122,7 +122,7 @@ pub struct CompactionJobSpec {
     /// The worker pods: what is set here stands, and the rest is filled in. The container named `worker` is the
     /// worker, others run beside it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub template: Option<PodTemplateSpec>,
+    pub template: Option<Box<PodTemplateSpec>>,
 }
 
 fn default_state_prefix() -> String {

@@ -131,6 +131,8 @@ pub struct Progress {
     validation = Rule::new("self.epoch >= oldSelf.epoch").message("an epoch never falls"),
     validation = Rule::new("self.checkpoint.sequence >= oldSelf.checkpoint.sequence").message("a sequence never falls"),
 )]
+// Fields of a shard are not merged, and whose each one is would take as much room as they do.
+#[schemars(extend("x-kubernetes-map-type" = "atomic"))]
 pub struct ShardStatus {
     pub index: i32,
     /// The fencing number, raised by the controller for each new worker.

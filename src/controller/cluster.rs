@@ -82,7 +82,7 @@ impl Cluster {
     ) -> Result<Patched, Error> {
         let api = self.api::<CompactionJob>();
         let patch = Patch::Json::<()>(patch.clone());
-        let (name, parameters) = (job.name_any(), PatchParams::default());
+        let (name, parameters) = (job.name_any(), as_controller());
         let answer = call(
             "patch the job's status",
             api.patch_status(&name, &parameters, &patch),
@@ -105,7 +105,7 @@ impl Cluster {
             "finalizers": finalizers,
         }});
         let api = self.api::<CompactionJob>();
-        let (name, parameters) = (job.name_any(), PatchParams::default());
+        let (name, parameters) = (job.name_any(), as_controller());
         let answer = call(
             "change the job's finalizer",
             api.patch(&name, &parameters, &Patch::Merge(&patch)),
@@ -207,6 +207,14 @@ impl Cluster {
             }
             Err(error) => Err(error),
         }
+    }
+}
+
+/// Under which name the API server remembers whose a field is.
+fn as_controller() -> PatchParams {
+    PatchParams {
+        field_manager: Some("compaction-operator".to_owned()),
+        ..PatchParams::default()
     }
 }
 

@@ -90,7 +90,7 @@ impl Context {
     }
 
     /// Lets go of what is remembered of jobs that are gone.
-    pub(super) async fn forget(&self) {
+    pub(super) fn forget(&self) {
         let jobs: HashMap<String, Arc<CompactionJob>> = self
             .jobs()
             .into_iter()
@@ -100,7 +100,7 @@ impl Context {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .retain(|uid, _| jobs.contains_key(uid));
-        self.places.forget(&jobs).await;
+        self.places.forget(&jobs);
     }
 
     /// Brings the gauges up to what is known now.

@@ -51,12 +51,12 @@ impl Memory {
     }
 }
 
-/// Makes one pass; returns after how long the next one is due if nothing happens before.
+/// Makes one pass; returns after how long the next one is due if nothing happens before, if ever.
 pub(super) async fn pass(
     context: &Context,
     job: &CompactionJob,
     memory: &mut Memory,
-) -> Result<Duration, Error> {
+) -> Result<Option<Duration>, Error> {
     let cluster = Cluster {
         client: context.client.clone(),
         namespace: job.namespace().unwrap_or_default(),
@@ -73,42 +73,42 @@ pub(super) async fn pass(
     let outdated = outdated(job, &pods, &context.pods);
     let workers = views(&pods, &outdated, memory);
     let unchanged = memory.watch.look(job.status.as_ref(), &workers);
-    let mut turn = context.places.turn(job).await;
-    let others = match &turn {
-        Some(turn) => turn.others(job, &context.jobs()),
-        None => Vec::new(),
-    };
-    let observed = Observed {
-        job,
-        workers: &workers,
-        others: &others,
-        unchanged: &unchanged,
-        now: Timestamp::now(),
-    };
-    let mut decision = decide(&observed)?;
+    let mut decision = context.places.in_turn(job, &context.jobs(), |others| {
+        decide(&Observed {
+            job,
+            workers: &workers,
+            others,
+            unchanged: &unchanged,
+            now: Timestamp::now(),
+        })
+    })?;
     let wait = hold_back_progress(&mut decision, memory);
     let fresh = if decision.patch.0.is_empty() {
         job.clone()
     } else {
         match cluster.patch_status(job, &decision.patch).await? {
             Patched::Done(fresh) => *fresh,
-            Patched::Refused => return Ok(AGAIN),
+            Patched::Refused => {
+                context.places.withdraw(job);
+                return Ok(Some(AGAIN));
+            }
         }
     };
-    if let Some(turn) = &mut turn {
-        turn.acknowledge(&fresh);
-    }
-    drop(turn);
     tell_news(context, &fresh, fresh.status.as_ref(), memory).await;
     decision.stop.extend(outdated);
     act(context, &cluster, &fresh, &decision, &pods, memory).await?;
+    if pods.is_empty() && fresh.status.as_ref().is_some_and(is_at_its_end) {
+        // Nothing happens to it but what its own watch tells, or its time to live.
+        *memory = Memory::default();
+        return Ok(decision.wake);
+    }
     let wakes = [
         Some(RESYNC),
         decision.wake,
         wait,
         (!pods.is_empty()).then_some(LOOK),
     ];
-    Ok(wakes.into_iter().flatten().min().unwrap_or(RESYNC))
+    Ok(wakes.into_iter().flatten().min())
 }
 
 /// Pods that could not start yet and would be made otherwise today: the change may be what they wait for.

@@ -207,7 +207,7 @@ async fn work(
     let forget = async {
         loop {
             tokio::time::sleep(FORGET).await;
-            context.forget().await;
+            context.forget();
         }
     };
     tokio::select! {
@@ -289,7 +289,7 @@ async fn pass(job: Arc<CompactionJob>, context: Arc<Context>) -> Result<Action, 
     under_way.end(passed.is_ok());
     let wait = passed?;
     context.passed(&job);
-    Ok(Action::requeue(wait))
+    Ok(wait.map_or_else(Action::await_change, Action::requeue))
 }
 
 fn after_error(job: Arc<CompactionJob>, error: &PassError, context: Arc<Context>) -> Action {

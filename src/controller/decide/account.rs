@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::shard::Current;
-use super::{Deciding, MAX_MESSAGE_CHARS};
+use super::{Deciding, bounded};
 use crate::api::{Failure, Reason, ShardStatus, conditions as types, exit};
 
 /// Whether `failure` stands for what failed for this reason in this batch of this shard.
@@ -80,7 +80,7 @@ impl Deciding<'_> {
             shard,
             batch,
             reason: reason.to_owned(),
-            message: message.chars().take(MAX_MESSAGE_CHARS).collect(),
+            message: bounded(message),
             count: count.saturating_add(1),
             time: Time(self.observed.now),
         });

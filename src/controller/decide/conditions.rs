@@ -1,6 +1,6 @@
 //! What people and tools see: the conditions of a job's state.
 
-use super::{Deciding, MAX_MESSAGE_CHARS};
+use super::{Deciding, bounded};
 use crate::api::{Mode, ReadyWhen, Reason, ShardStatus, conditions as types, set_condition};
 
 impl Deciding<'_> {
@@ -55,7 +55,7 @@ impl Deciding<'_> {
 
     pub(super) fn set_condition(&mut self, type_: &str, status: Option<bool>, reason: Reason, message: &str) {
         let generation = self.next.observed_generation;
-        let message: String = message.chars().take(MAX_MESSAGE_CHARS).collect();
+        let message = bounded(message);
         set_condition(
             &mut self.next.conditions,
             type_,

@@ -28,7 +28,13 @@ use crate::api::{
 
 /// How often a job that waits for another one looks whether its turn has come.
 const LOOK_FOR_TURN: Duration = Duration::from_secs(15);
-const MAX_MESSAGE_CHARS: usize = 512;
+/// Of a message in a condition or a failure: with 16 failures of it a status stays within its bound (I11).
+const MAX_MESSAGE_BYTES: usize = 400;
+
+/// The beginning of `text`, cut between characters.
+fn bounded(text: &str) -> String {
+    text[..text.floor_char_boundary(MAX_MESSAGE_BYTES)].to_owned()
+}
 
 /// What is known of a job at one moment.
 pub struct Observed<'a> {

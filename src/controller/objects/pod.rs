@@ -59,7 +59,7 @@ fn fingerprint(pod: &Pod) -> String {
 }
 
 fn build(job: &CompactionJob, shard: i32, epoch: i64, settings: &PodSettings) -> Pod {
-    let template = job.spec.template.clone().unwrap_or_default();
+    let template = job.spec.template.as_deref().cloned().unwrap_or_default();
     let of_template = template.metadata.unwrap_or_default();
     let mut metadata = owned(job, pod_name(job, shard, epoch));
     let mut labels = of_template.labels.unwrap_or_default();

@@ -107,11 +107,11 @@ impl Server {
         serde_json::from_value(self.job.lock().unwrap().clone()).unwrap()
     }
 
-    async fn pass(&self, memory: &mut Memory) -> Result<Duration, Error> {
+    async fn pass(&self, memory: &mut Memory) -> Result<Option<Duration>, Error> {
         self.pass_over(&self.job(), memory).await
     }
 
-    async fn pass_over(&self, job: &CompactionJob, memory: &mut Memory) -> Result<Duration, Error> {
+    async fn pass_over(&self, job: &CompactionJob, memory: &mut Memory) -> Result<Option<Duration>, Error> {
         Box::pin(pass(&self.context, job, memory)).await
     }
 
@@ -191,7 +191,7 @@ async fn a_refused_patch_is_followed_by_no_act() {
         let refuse = move |call: &Call| (call.0 == Method::PATCH).then(|| failure(code, reason, "no"));
         let server = Server::new(new_job(), refuse);
         let wait = server.pass(&mut Memory::default()).await.unwrap();
-        assert_eq!(wait, AGAIN, "{reason}: look again soon");
+        assert_eq!(wait, Some(AGAIN), "{reason}: look again soon");
         assert_eq!(server.calls(), FIRST_WORKER[..2]);
     }
 }
@@ -225,7 +225,7 @@ async fn an_answer_that_never_comes_is_not_waited_for_and_what_it_did_is_found()
     server.job.lock().unwrap()["status"]["shards"] = json!([{"index": 0, "epoch": 1}]);
     server.job.lock().unwrap()["metadata"]["resourceVersion"] = json!("2");
     let wait = server.pass_over(&stale, &mut memory).await.unwrap();
-    assert_eq!(wait, AGAIN);
+    assert_eq!(wait, Some(AGAIN));
     assert!(!server.calls().contains(&"POST pods".to_owned()));
 }
 
@@ -431,7 +431,7 @@ async fn progress_alone_is_written_only_so_often() {
     advance(6);
     let wait = server.pass(&mut memory).await.unwrap();
     assert_eq!(patches(), before + 1, "the next not yet");
-    assert!(wait <= PROGRESS);
+    assert!(wait.unwrap() <= PROGRESS);
     tokio::time::advance(PROGRESS).await;
     server.pass(&mut memory).await.unwrap();
     assert_eq!(patches(), before + 2);

@@ -14,7 +14,7 @@ fn a_waiting_worker_is_never_stuck_and_the_job_says_why_it_waits() {
     let decision = world.step();
     assert_eq!((decision.stop, decision.start), (vec![], vec![]));
     assert_eq!(world.condition(types::READY), ("True", "Starting"));
-    assert_eq!(world.message(types::READY).chars().count(), 512);
+    assert_eq!(world.message(types::READY).len(), 400);
     assert!(world.message(types::READY).starts_with("image cannot be pulled"));
     world.starts(0);
     world.unchanged.clear();
