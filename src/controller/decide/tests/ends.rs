@@ -238,6 +238,25 @@ fn a_new_batch_has_attempts_of_its_own() {
 }
 
 #[test]
+fn messages_are_bounded_as_the_api_server_writes_them() {
+    for (text, characters) in [
+        ("a", 400),
+        ("ü", 200),
+        ("€", 133),
+        ("<", 66),
+        ("\"", 200),
+        ("\n", 66),
+    ] {
+        assert_eq!(
+            bounded(&text.repeat(1000)).chars().count(),
+            characters,
+            "{text:?}"
+        );
+    }
+    assert_eq!(bounded("short"), "short");
+}
+
+#[test]
 fn failures_are_bounded_in_number_and_length() {
     let mut world = World::running(&[100]);
     world.job.spec.backoff_limit = 100;
