@@ -30,15 +30,15 @@ const MESSAGE: &str = "termination-log";
 
 impl Cluster {
     async fn new() -> Self {
-        Self::with(20_000, &json!({"prefix": "out/"})).await
+        Self::with(20, 20_000, &json!({"prefix": "out/"})).await
     }
 
-    /// A job of some 20 batches of so many lines, planned by nobody yet, whose first epoch has begun.
-    async fn with(lines: u32, output: &Value) -> Self {
+    /// A job of so many batches of so many lines, planned by nobody yet, whose first epoch has begun.
+    async fn with(batches: u32, lines: u32, output: &Value) -> Self {
         let store = Embedded::start().await;
         let bucket = store.bucket("bucket");
         fs::create_dir(bucket.join("in")).unwrap();
-        for number in 0..20_u32 {
+        for number in 0..batches {
             let mut text = String::new();
             for line in 0..lines {
                 writeln!(text, "{number:04}-{line:06}").unwrap();
@@ -155,7 +155,16 @@ impl Cluster {
     }
 
     fn written(&self) -> Vec<u8> {
-        let directory = self.store.folder.path().join("bucket/out");
+        self.content_of("out")
+    }
+
+    fn sources(&self) -> Vec<u8> {
+        self.content_of("in")
+    }
+
+    /// The content of all objects of a directory, in the order of their keys.
+    fn content_of(&self, directory: &str) -> Vec<u8> {
+        let directory = self.store.folder.path().join("bucket").join(directory);
         let mut files: Vec<_> = fs::read_dir(directory)
             .unwrap()
             .map(|entry| entry.unwrap().path())
@@ -163,18 +172,6 @@ impl Cluster {
         files.retain(|path| path.is_file());
         files.sort();
         files.iter().flat_map(|path| fs::read(path).unwrap()).collect()
-    }
-
-    fn sources(&self) -> Vec<u8> {
-        let source = |number: u32| {
-            fs::read(
-                self.store
-                    .folder
-                    .path()
-                    .join(format!("bucket/in/{number:04}.log")),
-            )
-        };
-        (0..20).flat_map(|number| source(number).unwrap()).collect()
     }
 }
 
@@ -273,8 +270,10 @@ async fn a_window_that_cannot_work_ends_the_job_and_the_keys_do_not() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pod_that_is_asked_to_stop_ends_at_a_checkpoint_and_the_next_one_goes_on() {
+    // Far more than is done before the pointer moves for the first time.
+    let batches = 600;
     for name in ["-TERM", "-INT"] {
-        let cluster = Cluster::new().await;
+        let cluster = Cluster::with(batches, 9_000, &json!({"prefix": "out/"})).await;
         let pod = cluster.pod("pod-1").spawn().unwrap();
         let batch = || cluster.api.at("/status/shards/0/checkpoint/batch").as_i64();
         wait_for("a batch", || batch().filter(|batch| *batch > 0));
@@ -283,7 +282,7 @@ async fn a_pod_that_is_asked_to_stop_ends_at_a_checkpoint_and_the_next_one_goes_
         assert_eq!((&end["code"], &end["reason"]), (&json!(0), &json!("Stopped")));
         assert!(cluster.api.at("/status/publish").is_null());
         let done = batch().unwrap();
-        assert!(done < 20, "{done}");
+        assert!(done < i64::from(batches), "{done}");
 
         cluster.next_epoch();
         assert_eq!(cluster.run(&mut cluster.pod("pod-2"))["reason"], "Done");
@@ -321,8 +320,9 @@ async fn a_pod_that_reaches_no_checkpoint_drops_its_work_before_its_grace_ends()
 /// With finished outputs, and with an upload that is open.
 #[tokio::test(flavor = "multi_thread")]
 async fn of_a_job_that_is_deleted_before_its_end_only_what_others_own_is_left() {
-    for (lines, target) in [(20_000, "500Ki"), (60_000, "1Gi")] {
-        let cluster = Cluster::with(lines, &json!({"prefix": "out/", "targetObjectSize": target})).await;
+    for (batches, lines, target) in [(600, 9_000, "500Ki"), (200, 60_000, "1Gi")] {
+        let output = json!({"prefix": "out/", "targetObjectSize": target});
+        let cluster = Cluster::with(batches, lines, &output).await;
         let pod = cluster.pod("pod-1").spawn().unwrap();
         wait_for("some batches", || {
             let batch = cluster.api.at("/status/shards/0/checkpoint/batch").as_i64();
@@ -354,7 +354,8 @@ async fn of_a_job_that_is_deleted_before_its_end_only_what_others_own_is_left() 
             .filter(|key| !key.starts_with("in/") && !key.starts_with(".compaction"))
             .collect();
         assert_eq!(others, [&foreign]);
-        assert_eq!(keys.iter().filter(|key| key.starts_with("in/")).count(), 20);
+        let sources = keys.iter().filter(|key| key.starts_with("in/")).count();
+        assert_eq!(sources, batches as usize);
         assert_eq!(cluster.open_uploads().await, 0);
     }
 }
