@@ -12,11 +12,14 @@ say() { printf '\n== %s\n' "$*"; }
 if [[ -z ${E2E_KUBECONFIG-} ]]; then
     say 'build the program for the image'
     cargo rustc --release --locked --bin compaction-operator -- -C target-feature=+crt-static
+    # The next build of anything links it dynamically again.
+    program=$(mktemp)
+    cp target/release/compaction-operator "$program"
     say 'bring up the cluster'
     E2E_NODE=$(mktemp -d "${TMPDIR:-/tmp}/compaction-e2e.XXXXXX")
-    trap 'tests/cluster/down.sh "$E2E_NODE"' EXIT
+    trap 'rm -f "$program"; tests/cluster/down.sh "$E2E_NODE"' EXIT
     tests/cluster/up.sh "$E2E_NODE" >/dev/null
-    tests/cluster/image.sh "$E2E_NODE" target/release/compaction-operator
+    tests/cluster/image.sh "$E2E_NODE" "$program"
     E2E_KUBECONFIG=$E2E_NODE/kubeconfig
     E2E_STORE=http://198.18.$(cat "$E2E_NODE/number").130:9000
     export E2E_NODE E2E_KUBECONFIG E2E_STORE PATH=$E2E_NODE/bin:$PATH
