@@ -1,5 +1,5 @@
 # The operator: one static program and the CA bundle.
-FROM docker.io/library/rust:1.95-bookworm AS build
+FROM rust:1.95-bookworm AS build
 WORKDIR /src
 COPY . .
 # -C target-feature=+crt-static reaches the program alone (docs/adr/0009-static-program.md). The caches keep what was
