@@ -43,7 +43,7 @@ make_minio_image() {
 make_operator_image() {
     local stage=$dir/images/operator
     mkdir -p "$stage/usr/local/bin" "$stage/etc/ssl/certs"
-    cp --reflink=auto "$1" "$stage/usr/local/bin/compaction-operator"
+    install -m 755 "$1" "$stage/usr/local/bin/compaction-operator"
     cp /etc/ssl/certs/ca-certificates.crt "$stage/etc/ssl/certs/"
     make_image "$operator_image" "$here/../../Dockerfile" "$stage"
 }

@@ -14,7 +14,7 @@ if [[ -z ${E2E_KUBECONFIG-} ]]; then
     cargo rustc --release --locked --bin compaction-operator -- -C target-feature=+crt-static
     # The next build of anything links it dynamically again.
     program=$(mktemp)
-    cp target/release/compaction-operator "$program"
+    install -m 755 target/release/compaction-operator "$program"
     say 'bring up the cluster'
     E2E_NODE=$(mktemp -d "${TMPDIR:-/tmp}/compaction-e2e.XXXXXX")
     trap 'rm -f "$program"; tests/cluster/down.sh "$E2E_NODE"' EXIT
