@@ -19,11 +19,11 @@ pub(super) struct Places {
 
 impl Places {
     /// Lets `decide` look at those of `jobs` that `job` may have to wait for, as they are by now. A job that
-    /// has started waits for nobody.
+    /// has started waits for nobody, and nobody is looked at.
     pub(super) fn in_turn<E>(
         &self,
         job: &CompactionJob,
-        jobs: &[Arc<CompactionJob>],
+        jobs: impl FnOnce() -> Vec<Arc<CompactionJob>>,
         decide: impl FnOnce(&[CompactionJob]) -> Result<Decision, E>,
     ) -> Result<Decision, E> {
         if overlap::has_started(job) {
@@ -33,6 +33,7 @@ impl Places {
         // Its own earlier decision was refused, or its answer lost: it is made anew, so that two jobs never
         // wait for each other.
         taken.remove(uid(job));
+        let jobs = jobs();
         let rivals = jobs.iter().filter(|other| overlap::is_rival(job, other));
         let rivals: Vec<CompactionJob> = rivals.map(|other| as_of_now(other, &taken)).collect();
         let decision = decide(&rivals)?;
@@ -96,15 +97,19 @@ mod tests {
     }
 
     fn goes_first(places: &Places, job: &CompactionJob, jobs: &[Arc<CompactionJob>]) -> bool {
-        let decision = places.in_turn(job, jobs, |others| {
-            decide(&Observed {
-                job,
-                workers: &[],
-                others,
-                unchanged: &std::collections::BTreeMap::<i32, Duration>::new(),
-                now: "2026-01-01T01:00:00Z".parse().unwrap(),
-            })
-        });
+        let decision = places.in_turn(
+            job,
+            || jobs.to_vec(),
+            |others| {
+                decide(&Observed {
+                    job,
+                    workers: &[],
+                    others,
+                    unchanged: &std::collections::BTreeMap::<i32, Duration>::new(),
+                    now: "2026-01-01T01:00:00Z".parse().unwrap(),
+                })
+            },
+        );
         starts(&decision.unwrap())
     }
 

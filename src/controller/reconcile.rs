@@ -73,15 +73,19 @@ pub(super) async fn pass(
     let outdated = outdated(job, &pods, &context.pods);
     let workers = views(&pods, &outdated, memory);
     let unchanged = memory.watch.look(job.status.as_ref(), &workers);
-    let mut decision = context.places.in_turn(job, &context.jobs(), |others| {
-        decide(&Observed {
-            job,
-            workers: &workers,
-            others,
-            unchanged: &unchanged,
-            now: Timestamp::now(),
-        })
-    })?;
+    let mut decision = context.places.in_turn(
+        job,
+        || context.jobs(),
+        |others| {
+            decide(&Observed {
+                job,
+                workers: &workers,
+                others,
+                unchanged: &unchanged,
+                now: Timestamp::now(),
+            })
+        },
+    )?;
     let wait = hold_back_progress(&mut decision, memory);
     let fresh = if decision.patch.0.is_empty() {
         job.clone()
@@ -175,7 +179,7 @@ fn hold_back_progress(decision: &mut Decision, memory: &mut Memory) -> Option<Du
 fn tells_only_progress(patch: &Patch) -> bool {
     patch.0.iter().all(|operation| {
         matches!(operation, PatchOperation::Test(_))
-            || operation.path().to_string().starts_with("/status/progress")
+            || operation.path().as_str().starts_with("/status/progress")
     })
 }
 
