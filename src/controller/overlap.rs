@@ -1,8 +1,9 @@
 //! Which of two jobs over the same objects goes first. Pure.
 //!
-//! One that has started precedes all that have not; those go by their creation, then by their UID. A
-//! suspended or waiting job holds its place, a published or failed one does not: what it has consumed is
-//! in its list, and a later plan leaves that out.
+//! One that has started precedes all that have not; those go by their creation, then by their name: times
+//! of Kubernetes are whole seconds, and the jobs of one `kubectl apply` often share one. A suspended or
+//! waiting job holds its place, a published or failed one does not: what it has consumed is in its list,
+//! and a later plan leaves that out.
 
 use crate::api::{CompactionJob, condition, conditions};
 
@@ -35,10 +36,12 @@ fn holds_its_place(job: &CompactionJob) -> bool {
     !status.is_announced() && status.completion_time.is_none() && !stalled
 }
 
-fn place(job: &CompactionJob) -> (Option<jiff::Timestamp>, &Option<String>) {
+fn place(job: &CompactionJob) -> impl Ord {
+    let metadata = &job.metadata;
     (
-        job.metadata.creation_timestamp.as_ref().map(|time| time.0),
-        &job.metadata.uid,
+        metadata.creation_timestamp.as_ref().map(|time| time.0),
+        &metadata.namespace,
+        &metadata.name,
     )
 }
 
@@ -60,11 +63,13 @@ mod tests {
 
     use super::*;
 
-    fn job(uid: &str, created: &str, source: &str, output: &str, status: Value) -> CompactionJob {
+    fn job(name: &str, created: &str, source: &str, output: &str, status: Value) -> CompactionJob {
+        // Names and UIDs sort differently: no order follows from a UID.
+        let uid = format!("{:02x}", 255 - name.as_bytes()[0]);
         serde_json::from_value(json!({
             "apiVersion": "compaction.dev/v1alpha1",
             "kind": "CompactionJob",
-            "metadata": {"name": uid, "uid": uid, "creationTimestamp": format!("2026-01-01T00:00:{created}Z")},
+            "metadata": {"name": name, "uid": uid, "creationTimestamp": format!("2026-01-01T00:00:{created}Z")},
             "spec": {
                 "storage": {"s3": {"bucket": "bucket"}},
                 "source": {"prefix": source},
@@ -89,7 +94,7 @@ mod tests {
         let twin = job("a", "01", "in/", "out/", json!({}));
         assert!(
             waits(&older, &twin) && !waits(&twin, &older),
-            "the UID decides between equals"
+            "the name decides between equals"
         );
     }
 
