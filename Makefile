@@ -46,7 +46,12 @@ chart: ## What the Helm chart renders and refuses.
 
 .PHONY: e2e
 e2e: tools ## The operator on a real cluster, brought up for it (root), or that of E2E_KUBECONFIG.
-	@tests/e2e/run.sh $(E2E_ARGUMENTS)
+	@tests/e2e/run.sh
+
+.PHONY: chaos
+chaos: tools ## Several jobs while all sorts of things are killed and cut off (root): CHAOS_SECONDS, an hour by default.
+	@export CHAOS_SECONDS=$${CHAOS_SECONDS:-3600}
+	E2E_PARTS=chaos tests/e2e/run.sh
 
 .PHONY: lint
 lint: tools ## Format and clippy; licences and bans if cargo-deny is installed.
