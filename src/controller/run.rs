@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{StreamExt, TryStreamExt, future, stream};
 use k8s_openapi::api::core::v1::Pod;
 use kube::core::DeserializeGuard;
 use kube::runtime::controller::{Action, Config as Concurrency};
@@ -22,6 +22,7 @@ use super::context::Context;
 use super::http::{self, Health, Ready};
 use super::metrics::Metrics;
 use super::objects::{JOB_UID, PodSettings};
+use super::pod_changes::PodChanges;
 use super::reconcile;
 use crate::api::{CompactionJob, GROUP, VERSION};
 use crate::deadline::within;
@@ -183,15 +184,17 @@ async fn work(
         [] => vec![None],
         names => names.iter().map(|name| Some(name.as_str())).collect(),
     };
+    let changes = Arc::new(PodChanges::default());
     let (stores, controllers): (Vec<_>, Vec<_>) = scopes
         .into_iter()
-        .map(|namespace| watch(namespace, &watching, settings.concurrency, stop))
+        .map(|namespace| watch(namespace, &watching, &changes, settings.concurrency, stop))
         .unzip();
     let context = Arc::new(Context::new(
         calling,
         settings.pods.clone(),
         shown.metrics.clone(),
         stores,
+        changes,
     ));
     shown.context.set(Arc::clone(&context)).ok();
     let passes = controllers
@@ -220,6 +223,7 @@ async fn work(
 fn watch(
     namespace: Option<&str>,
     client: &Client,
+    changes: &Arc<PodChanges>,
     concurrency: u16,
     stop: &CancellationToken,
 ) -> (Store<CompactionJob>, Controller<CompactionJob>) {
@@ -238,8 +242,13 @@ fn watch(
         .modify(forget_what_is_not_needed)
         .reflect(writer)
         .applied_objects();
+    let changes = Arc::clone(changes);
+    let pods = watcher(pods, watcher::Config::default().labels(JOB_UID))
+        .default_backoff()
+        .try_filter(move |event| future::ready(changes.take(event)))
+        .touched_objects();
     let controller = Controller::for_stream(jobs, store.clone())
-        .owns(pods, watcher::Config::default().labels(JOB_UID))
+        .owns_stream(pods)
         .with_config(Concurrency::default().concurrency(concurrency))
         .graceful_shutdown_on(stop.clone().cancelled_owned());
     (store, controller)
