@@ -5,6 +5,7 @@ mod cluster;
 mod context;
 mod decide;
 mod http;
+mod lease;
 mod memory;
 mod metrics;
 mod news;

@@ -13,13 +13,14 @@ use kube::runtime::reflector::{self, Store};
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::runtime::{Controller, WatchStreamExt};
 use kube::{Api, Client, Config, ResourceExt};
-use kube_lease_manager::{LeaseManager, LeaseManagerBuilder};
+use kube_lease_manager::LeaseManager;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::cluster::Error as PassError;
 use super::context::Context;
 use super::http::{self, Health, Ready};
+use super::lease;
 use super::metrics::Metrics;
 use super::objects::{JOB_UID, PodSettings};
 use super::pod_changes::PodChanges;
@@ -36,9 +37,6 @@ const LOOK_FOR_CRDS: Duration = Duration::from_secs(2);
 const FORGET: Duration = Duration::from_mins(1);
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_mins(5);
-/// Seconds for which the Lease is held, and how long before their end it is renewed.
-const LEASE_SECONDS: u64 = 15;
-const RENEW_SECONDS: u64 = 5;
 
 /// What a controller is started with.
 pub struct Settings {
@@ -136,37 +134,20 @@ async fn lead(
 ) -> Result<(), Error> {
     let name = settings.lease_name.clone();
     let lease_error = |error| Error::Lease(settings.lease_name.clone(), error);
-    let manager = LeaseManagerBuilder::new(calling.clone(), &name)
-        .with_namespace(&settings.lease_namespace)
-        .with_duration(LEASE_SECONDS)
-        .with_grace(RENEW_SECONDS)
-        .build()
-        .await
-        .map_err(lease_error)?;
-    let (mut leads, renewing): (_, JoinHandle<Result<LeaseManager, _>>) = manager.watch().await;
     shown.metrics.lead(&name, false);
-    let outcome = async {
-        let elected = async {
-            while !*leads.borrow_and_update() {
-                if leads.changed().await.is_err() {
-                    return false;
-                }
-            }
-            true
-        };
-        match stop.run_until_cancelled(elected).await {
-            None => return Ok(()),
-            Some(false) => return Err(Error::LeaseLost(name.clone())),
-            Some(true) => {}
-        }
-        tracing::info!(lease = name, "leads");
-        shown.metrics.lead(&name, true);
-        tokio::select! {
-            () = work(settings, watching, calling, shown, stop) => Ok(()),
-            _ = leads.changed() => Err(Error::LeaseLost(name.clone())),
-        }
-    }
-    .await;
+    let identity = lease::identity();
+    let elected = lease::elected(&calling, &settings.lease_namespace, &name, &identity);
+    let Some(manager) = stop.run_until_cancelled(elected).await else {
+        return Ok(());
+    };
+    let manager = manager.map_err(lease_error)?;
+    let (mut leads, renewing): (_, JoinHandle<Result<LeaseManager, _>>) = manager.watch().await;
+    tracing::info!(lease = name, "leads");
+    shown.metrics.lead(&name, true);
+    let outcome = tokio::select! {
+        () = work(settings, watching, calling, shown, stop) => Ok(()),
+        _ = leads.changed() => Err(Error::LeaseLost(name.clone())),
+    };
     drop(leads);
     // Given back at once rather than after it expired; nothing depends on it.
     within(ANSWER, renewing).await.ok();
