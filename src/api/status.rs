@@ -9,7 +9,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{CompactionJob, FINALIZER, Mode, SourceDisposition};
+use super::{CompactionJob, FINALIZER, Mode, SourceDisposition, condition, conditions};
 
 #[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq)]
 #[serde(rename_all = "camelCase")]
@@ -30,7 +30,7 @@ pub struct CompactionJobStatus {
     /// When nothing was left to do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub completion_time: Option<Time>,
-    /// For how long workers have run, up to `activeSince`.
+    /// For how long workers have run before the publication, up to `activeSince`.
     #[serde(default, skip_serializing_if = "is_zero_long")]
     pub active_seconds: i64,
     /// Bytes of sources that had been read when `activeSeconds` was last 0.
@@ -224,7 +224,8 @@ pub struct PublishStatus {
     pub time: Option<Time>,
 }
 
-/// Clean-up of working files and, where the user wants it, of sources. Made by the controller when the time for it has come.
+/// Clean-up of working files and, where the user wants it, of sources; these go only if the controller has made this, when
+/// the time for it had come.
 #[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Default)]
 #[serde(rename_all = "camelCase", default)]
 pub struct DisposeStatus {
@@ -284,6 +285,16 @@ impl CompactionJobStatus {
         self.active_since = None;
     }
 
+    /// Whether there is a condition of this type, and it is True.
+    pub fn is(&self, type_: &str) -> bool {
+        condition(&self.conditions, type_).is_some_and(|condition| condition.status == "True")
+    }
+
+    /// Whether somebody has to help before the job goes on.
+    pub fn has_failed(&self) -> bool {
+        self.is(conditions::STALLED)
+    }
+
     /// Whether the outputs are published, to the last step.
     pub fn is_announced(&self) -> bool {
         self.publish.as_ref().is_some_and(|publish| publish.announced)
@@ -313,11 +324,12 @@ impl CompactionJob {
         if !status.is_announced() {
             return Some(Duty::Publish);
         }
-        status
-            .dispose
-            .as_ref()
-            .filter(|dispose| !dispose.finished)
-            .map(|_| Duty::Dispose)
+        let open = match &status.dispose {
+            Some(dispose) => !dispose.finished,
+            // Sources that stay need no leave.
+            None => self.spec.source_disposition == SourceDisposition::Retain,
+        };
+        open.then_some(Duty::Dispose)
     }
 
     /// Only in the epoch that the controller has begun for it: other workers' work is gone by then.
@@ -336,15 +348,14 @@ impl CompactionJob {
         finalizers.into_iter().any(|finalizer| finalizer == FINALIZER)
     }
 
-    /// When disposing may begin; `None` before the controller has seen the publication.
+    /// From when on sources may be deleted; `None` if they stay, and before the controller has seen the
+    /// publication.
     pub fn dispose_time(&self) -> Option<Timestamp> {
+        if self.spec.source_disposition == SourceDisposition::Retain {
+            return None;
+        }
         let published = self.status.as_ref()?.publish_time.as_ref()?.0;
-        Some(match self.spec.source_disposition {
-            SourceDisposition::Retain => published,
-            SourceDisposition::Delete => {
-                let grace = SignedDuration::from_secs(self.spec.source_retention_seconds);
-                published.saturating_add(grace).unwrap_or(Timestamp::MAX)
-            }
-        })
+        let grace = SignedDuration::from_secs(self.spec.source_retention_seconds);
+        Some(published.saturating_add(grace).unwrap_or(Timestamp::MAX))
     }
 }

@@ -101,8 +101,7 @@ async fn work(start: &Start) -> Result<(), Error> {
     while let Some(duty) = job.duty(shard).filter(|_| !start.stop.is_cancelled()) {
         tracing::info!(shard, epoch, ?duty, "duty begins");
         let done = do_duty(&context, start, &job, duty).await?;
-        // Disposing needs the controller's leave, for the grace period is measured by its clock.
-        if !done || matches!(duty, Duty::Publish | Duty::Dispose | Duty::CleanUp) {
+        if !done || matches!(duty, Duty::Dispose | Duty::CleanUp) {
             break;
         }
         job = fence.job().await?;

@@ -16,6 +16,16 @@ fn one_shard() -> Value {
     spec
 }
 
+/// Name and UID of the pod whose worker runs.
+fn running_worker(site: &Site) -> (String, String) {
+    let pods = site.workers();
+    let pod = pods.iter().find(|pod| !has_ended(pod)).unwrap();
+    (
+        text_of(&pod["metadata"]["name"]),
+        text_of(&pod["metadata"]["uid"]),
+    )
+}
+
 #[test]
 fn a_worker_that_stood_still_for_too_long_is_replaced_and_refused_once_when_it_goes_on() {
     let site = Site::new("stopped");
@@ -24,12 +34,7 @@ fn a_worker_that_stood_still_for_too_long_is_replaced_and_refused_once_when_it_g
     spec["batch"]["uploadDeadlineSeconds"] = json!(15);
     site.start(spec);
     site.until_batches(JOB, 20);
-    let pods = site.workers();
-    let pod = pods.iter().find(|pod| !has_ended(pod)).unwrap();
-    let (name, uid) = (
-        text_of(&pod["metadata"]["name"]),
-        text_of(&pod["metadata"]["uid"]),
-    );
+    let (name, uid) = running_worker(&site);
     let before = site.get("compactionjob", JOB);
     run(&mut script("signal.sh", &["STOP", &site.namespace, &name]));
     let epoch = sum(&before, "/epoch");
@@ -51,6 +56,31 @@ fn a_worker_that_stood_still_for_too_long_is_replaced_and_refused_once_when_it_g
         "{job:#}"
     );
     assert!(sum(&late, "/checkpoint/batch") < sum(&job, "/checkpoint/batch"));
+    assert_compacted(&site.bucket);
+}
+
+#[test]
+fn a_worker_that_stood_still_while_its_pod_was_deleted_by_force_is_refused_when_it_goes_on() {
+    let site = Site::new("stopped-forced");
+    put(&site.bucket, 400);
+    site.start(one_shard());
+    site.until_batches(JOB, 20);
+    let (name, uid) = running_worker(&site);
+    run(&mut script("signal.sh", &["STOP", &site.namespace, &name]));
+    let stopped = site.get("compactionjob", JOB);
+    site.kubectl(&["delete", "pod", &name, "--force", "--grace-period=0"]);
+    // Its successor works, and knows nothing of it.
+    site.until("a successor's checkpoint", JOB, |job| {
+        let newer = |pointer: &str| sum(job, pointer) > sum(&stopped, pointer);
+        (newer("/epoch") && newer("/checkpoint/sequence")).then_some(())
+    });
+    run(&mut script("signal.sh", &["CONT", &uid]));
+
+    site.until("a refusal", JOB, |job| (sum(job, "/refused") >= 1).then_some(()));
+    site.until_event(JOB, "Fenced");
+    site.until_succeeded(JOB);
+    let job = site.get("compactionjob", JOB);
+    assert_eq!(sum(&job, "/refused"), 1, "{job:#}");
     assert_compacted(&site.bucket);
 }
 

@@ -1,5 +1,6 @@
 //! What people and tools see: the conditions of a job's state.
 
+use super::limits::STARTING;
 use super::{Deciding, bounded};
 use crate::api::{Mode, ReadyWhen, Reason, ShardStatus, conditions as types, set_condition};
 
@@ -32,8 +33,11 @@ impl Deciding<'_> {
 
     /// Why work that is open is not done at this moment.
     pub(super) fn hindrance(&self) -> Option<(Reason, String)> {
-        if let Some(why) = self.why_waiting().filter(|_| !self.runs()) {
-            return Some((Reason::Starting, why));
+        if !self.runs() {
+            let begun = (!self.start.is_empty()).then(|| STARTING.to_owned());
+            if let Some(why) = self.why_waiting().or(begun) {
+                return Some((Reason::Starting, why));
+            }
         }
         let now = self.observed.now;
         let backs_off = |shard: &ShardStatus| shard.retry_time.as_ref().is_some_and(|time| time.0 > now);

@@ -8,16 +8,20 @@ use super::account::LOST;
 use super::{Deciding, WorkerState};
 use crate::api::Reason;
 
+/// What there is to say of a worker that has nothing to say of itself.
+pub(super) const STARTING: &str = "a worker is starting";
+
 impl Deciding<'_> {
     /// Seconds in which workers have run, to this moment.
     pub(super) fn active_seconds(&self) -> i64 {
         self.next.active_seconds_at(self.observed.now)
     }
 
-    /// Starts, stops or keeps the clock of `activeSeconds`. It is written only then, not as it goes.
+    /// Starts, stops or keeps the clock of `activeSeconds`. It is written only then, not as it goes, and
+    /// stands still from the publication on: what comes after that has no limit.
     pub(super) fn set_active(&mut self) {
         let now = self.observed.now;
-        if !self.runs() {
+        if !self.runs() || self.next.is_announced() {
             self.next.stop_active_clock(now);
         } else if self.next.active_since.as_ref().is_none_or(|since| since.0 > now) {
             self.next.active_since = Some(Time(now));
@@ -29,9 +33,9 @@ impl Deciding<'_> {
     }
 
     /// Notes since when a worker is `wanted` and none runs. A backoff after one that ran is not the beginning
-    /// of it; one after a worker that could not start does not end it.
+    /// of it; one after a worker that could not start does not end it. After the publication nobody waits.
     pub(super) fn set_pending(&mut self, wanted: bool) {
-        if !wanted || self.runs() {
+        if !wanted || self.runs() || self.next.is_announced() {
             self.next.pending_since = None;
         } else if self.next.pending_since.is_none() && !self.backs_off() {
             self.next.pending_since = Some(Time(self.observed.now));
@@ -117,7 +121,7 @@ impl Deciding<'_> {
     /// What the first worker that could not start yet says.
     pub(super) fn why_waiting(&self) -> Option<String> {
         self.current_workers().find_map(|worker| match &worker.state {
-            WorkerState::Waiting(why) if why.is_empty() => Some("a worker is starting".to_owned()),
+            WorkerState::Waiting(why) if why.is_empty() => Some(STARTING.to_owned()),
             WorkerState::Waiting(why) => Some(why.clone()),
             _ => None,
         })

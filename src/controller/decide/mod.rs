@@ -148,13 +148,15 @@ pub fn decide(observed: &Observed<'_>) -> Result<Decision, serde_json::Error> {
     deciding.decide();
     let Deciding {
         next,
-        stop,
+        mut stop,
         start,
         wake,
         finalizer,
         expired,
         ..
     } = deciding;
+    stop.sort_unstable();
+    stop.dedup();
     Ok(Decision {
         patch: difference(job, &next)?,
         stop,
@@ -252,8 +254,7 @@ impl Deciding<'_> {
 
     /// A worker that was told to stop may still have published: that is success, whatever came before.
     fn lift_failure_before_publication(&mut self) {
-        let succeeded = condition(&self.next.conditions, types::SUCCEEDED);
-        if self.failed() && self.next.is_announced() && succeeded.is_none_or(|c| c.status != "True") {
+        if self.failed() && self.next.is_announced() && !self.next.is(types::SUCCEEDED) {
             self.lift_failure();
         }
     }
@@ -294,7 +295,7 @@ impl Deciding<'_> {
     }
 
     fn failed(&self) -> bool {
-        condition(&self.next.conditions, types::STALLED).is_some_and(|c| c.status == "True")
+        self.next.has_failed()
     }
 
     /// Nothing is left to do: there was nothing to compact, or all is disposed of.
@@ -349,7 +350,7 @@ impl Deciding<'_> {
             .any(|worker| worker.state == WorkerState::Running)
     }
 
-    /// Times that the controller writes, and its leave to dispose.
+    /// Times that the controller writes, and its leave to delete sources.
     fn set_milestones(&mut self) {
         let now = self.observed.now;
         self.next.start_time.get_or_insert(Time(now));
