@@ -18,7 +18,7 @@ test: tools ## Everything that must pass: format, clippy, all tests, the chart, 
 	# MinIO and Kubernetes take minutes: they are built at low priority beside the dependencies, in a process group
 	# of their own.
 	log=$$(mktemp)
-	setsid nice -n 19 sh -c 'tests/servers/build.sh minio && tests/cluster/programs/build.sh' \
+	setsid nice -n 19 sh -c 'tests/servers/build.sh minio && tests/servers/build.sh toxiproxy && tests/cluster/programs/build.sh' \
 	    >"$$log" 2>&1 </dev/null & builder=$$!
 	trap 'kill -- -$$builder 2>/dev/null || true; rm -f "$$log"' EXIT
 	say 'cargo fmt --check'
