@@ -56,6 +56,7 @@ pub async fn run_batches(context: &Context, input: &ShardInput) -> Result<Ended,
                 last.go_back(context, input).await?;
             }
             Err(error @ Error::Deadline(_)) => {
+                tracing::warn!(%error, "the batch in hand is dropped");
                 last.record_attempt(context, input).await?;
                 return Err(error);
             }
