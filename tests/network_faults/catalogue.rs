@@ -33,6 +33,15 @@ fn of_every_change() -> Vec<Scenario> {
         moment,
         lasts: Lasts::UntilKnown,
     };
+    let given_up = [
+        (Tails, BlackHole, Complete),
+        (LargeParts, Refused, Part),
+        (LargeParts, DiskFull, Part),
+    ];
+    let given_up = given_up.map(|(shape, fault, moment)| Scenario {
+        lasts: Lasts::UntilGivenUp,
+        ..known((shape, fault, moment))
+    });
     let once = [
         (Tails, NoAnswer, Complete),
         (LargeParts, NoAnswer, Opening),
@@ -51,7 +60,6 @@ fn of_every_change() -> Vec<Scenario> {
         (Tails, Refused, Tail),
         (LargeParts, Refused, Complete),
         (Tails, NameGone, Reading),
-        (LargeParts, DiskFull, Part),
         (Tails, ServerKilled, Part),
         (LargeParts, ServerKilled, Complete),
         (Tails, ClockBehind, Part),
@@ -61,7 +69,7 @@ fn of_every_change() -> Vec<Scenario> {
     let holes = everywhere
         .into_iter()
         .flat_map(|moment| [Tails, LargeParts].map(|shape| (shape, BlackHole, moment)));
-    once.into_iter().chain(holes).map(known).collect()
+    once.into_iter().chain(holes).map(known).chain(given_up).collect()
 }
 
 const FAULTS: [Fault; 16] = [
@@ -83,7 +91,7 @@ const FAULTS: [Fault; 16] = [
     ClockAhead,
 ];
 const MOMENTS: [Moment; 9] = [
-    Listing, Reading, Opening, Part, Complete, Tail, Body, Manifest, CleanUp,
+    Listing, Reading, Opening, Part, Complete, Tail, Body, Manifest, Deleting,
 ];
 
 /// Every fault at every moment in both jobs, where there is such a thing, and those of the network for so long
@@ -122,9 +130,8 @@ fn is_possible(scenario: &Scenario) -> bool {
         _ => true,
     };
     let long = match fault {
-        // A worker gives up on Complete after ten minutes.
-        BlackHole | NoAnswer | StallReceiving => *moment != Complete,
-        Reset | Refused | NameGone | ServerKilled | ClockBehind | ClockAhead | DiskFull => true,
+        BlackHole | NoAnswer | StallReceiving | Reset | Refused | NameGone | ServerKilled | ClockBehind
+        | ClockAhead | DiskFull => true,
         _ => false,
     };
     possible && (*lasts == Lasts::UntilKnown || long)

@@ -29,7 +29,7 @@ use scenario::{Scenario, Undisturbed};
 use shape::Shape;
 
 /// Most of them wait for a deadline most of the time.
-const AT_ONCE: usize = 8;
+const AT_ONCE: usize = 14;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_goes_wrong_on_the_way_to_the_store_a_job_ends_with_the_same_outputs_and_leaves_nothing() {
@@ -53,7 +53,7 @@ async fn whatever_goes_wrong_on_the_way_to_the_store_a_job_ends_with_the_same_ou
             Err(problem) => failed.push(format!("{}: {problem}", scenario.name())),
         }
     }
-    table::write(measured);
+    table::write(&measured);
     assert!(
         failed.is_empty(),
         "{} failed:\n{}",
@@ -69,10 +69,7 @@ async fn play(
 ) -> (Scenario, Result<scenario::Measured, String>) {
     let played = tokio::spawn(async move { scenario.play(&undisturbed).await }).await;
     let outcome = played.unwrap_or_else(|panic| Err(panic.to_string()));
-    println!(
-        "{}: {}",
-        scenario.name(),
-        if outcome.is_ok() { "ok" } else { "FAILED" }
-    );
+    let line = outcome.as_ref().map_or("FAILED".to_owned(), table::line);
+    println!("{}: {line}", scenario.name());
     (scenario, outcome)
 }

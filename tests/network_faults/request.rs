@@ -18,8 +18,8 @@ pub enum Moment {
     Body,
     /// The manifest.
     Manifest,
-    /// Deletes of the ledger's objects at the end.
-    CleanUp,
+    /// What the ledger does not need any more.
+    Deleting,
 }
 
 impl Moment {
@@ -34,7 +34,7 @@ impl Moment {
             Self::Tail => "writing a tail",
             Self::Body => "writing the ledger",
             Self::Manifest => "publishing",
-            Self::CleanUp => "cleaning up",
+            Self::Deleting => "deleting",
         }
     }
 }
@@ -98,7 +98,7 @@ impl Request {
             (Moment::Tail, "PUT") => key.starts_with("state/") && key.contains("/tails/"),
             (Moment::Body, "PUT") => key.starts_with("state/") && key.contains("/bodies/"),
             (Moment::Manifest, "PUT") => key.ends_with("/manifest.json"),
-            (Moment::CleanUp, "POST") => key.is_empty() && asks("delete"),
+            (Moment::Deleting, "POST") => key.is_empty() && asks("delete"),
             _ => false,
         }
     }

@@ -29,6 +29,16 @@ pub enum Lasts {
     UntilGivenUp,
 }
 
+impl Lasts {
+    /// As the table has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::UntilKnown => "known",
+            Self::UntilGivenUp => "given up",
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Scenario {
     pub shape: Shape,
@@ -94,14 +104,20 @@ impl Scenario {
             (Moment::Reading, Shape::Tails) => 30,
             (Moment::Reading, Shape::LargeParts) => 6,
             (Moment::Body | Moment::Tail, Shape::Tails) => 5,
+            // The first are those of the probe.
+            (Moment::Deleting, _) => 3,
             _ => 1,
         }
     }
 
     pub async fn play(self, undisturbed: &Undisturbed) -> Result<Measured, String> {
-        let spec = match self.moment {
-            Moment::Complete if self.lasts == Lasts::UntilKnown => {
+        let spec = match (self.moment, self.lasts) {
+            (Moment::Complete, Lasts::UntilKnown) => {
                 json!({"batch": {"uploadDeadlineSeconds": DEADLINE_OF_BATCHES}})
+            }
+            // And a store that is away counts no attempt.
+            (Moment::Complete, Lasts::UntilGivenUp) => {
+                json!({"batch": {"uploadDeadlineSeconds": DEADLINE_OF_BATCHES, "maxAttempts": 1}})
             }
             _ => json!({}),
         };

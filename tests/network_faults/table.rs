@@ -1,55 +1,100 @@
-//! What was measured, as a table for people.
+//! What was measured, for people: a line for each scenario, and a table of the highest figures.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use crate::fault::Fault;
+use crate::request::Moment;
 use crate::scenario::{Lasts, Measured, Scenario};
 
 const HEAD: &str = "\
-| job | fault | begins at | lasts until | known after | goes on after | read again | sent again | memory | workers |
-|---|---|---|---|---|---|---|---|---|---|
+| fault | lasts until | scenarios | known after | goes on after | read again | sent again | memory | workers |
+|---|---|---|---|---|---|---|---|---|
 ";
 
-/// Writes it to the file that `FAULTS_TABLE` names, if it does.
-pub fn write(mut measured: Vec<(Scenario, Measured)>) {
+/// Writes the table to the file that `FAULTS_TABLE` names, if it does.
+pub fn write(measured: &[(Scenario, Measured)]) {
     let Ok(file) = std::env::var("FAULTS_TABLE") else {
         return;
     };
-    measured.sort_by_key(|(scenario, _)| *scenario);
+    let mut rows: BTreeMap<(Fault, Lasts), Vec<&(Scenario, Measured)>> = BTreeMap::new();
+    for played in measured {
+        let (scenario, _) = played;
+        rows.entry((scenario.fault, scenario.lasts))
+            .or_default()
+            .push(played);
+    }
     let mut table = HEAD.to_owned();
-    for (scenario, measured) in &measured {
-        table.push_str(&row(scenario, measured));
+    for ((fault, lasts), played) in rows {
+        table.push_str(&row(fault, lasts, &played));
     }
     std::fs::write(file, table).unwrap();
 }
 
-fn row(scenario: &Scenario, measured: &Measured) -> String {
-    let lasts = match scenario.lasts {
-        Lasts::UntilKnown => "known",
-        Lasts::UntilGivenUp => "given up",
-    };
-    let known = measured.known.map_or_else(|| "endured".to_owned(), seconds);
-    let mut row = String::new();
-    let (job, fault, moment) = (
-        scenario.shape.name(),
-        scenario.fault.name(),
-        scenario.moment.name(),
+fn row(fault: Fault, lasts: Lasts, played: &[&(Scenario, Measured)]) -> String {
+    let known = highest(played, |measured| measured.known);
+    let known = known.map_or_else(
+        || "endured".to_owned(),
+        |(time, moment)| format!("{} ({})", seconds(time), moment.name()),
     );
+    let goes_on = highest(played, |measured| Some(measured.goes_on)).map(|(time, _)| seconds(time));
+    let bytes = |of: fn(&Measured) -> u64| {
+        let most = highest(played, |measured| Some(of(measured)));
+        mebibytes(most.map_or(0, |(bytes, _)| bytes))
+    };
+    let workers = highest(played, |measured| Some(measured.workers)).map_or(0, |(count, _)| count);
+    let mut row = String::new();
     write!(
         row,
-        "| {job} | {fault} | {moment} | {lasts} | {known} | {} ",
-        seconds(measured.goes_on)
+        "| {} | {} | {} | {known} | ",
+        fault.name(),
+        lasts.name(),
+        played.len()
     )
     .unwrap();
-    let (read, sent) = (mebibytes(measured.read_again), mebibytes(measured.sent_again));
+    write!(
+        row,
+        "{} | {} | ",
+        goes_on.unwrap_or_default(),
+        bytes(|m| m.read_again)
+    )
+    .unwrap();
     writeln!(
         row,
-        "| {read} | {sent} | {} | {} |",
-        mebibytes(measured.memory),
-        measured.workers
+        "{} | {} | {workers} |",
+        bytes(|m| m.sent_again),
+        bytes(|m| m.memory)
     )
     .unwrap();
     row
+}
+
+/// The highest of these figures, and the moment to which it belongs.
+fn highest<T: Ord>(
+    played: &[&(Scenario, Measured)],
+    figure: impl Fn(&Measured) -> Option<T>,
+) -> Option<(T, Moment)> {
+    let figures = played
+        .iter()
+        .filter_map(|(scenario, measured)| Some((figure(measured)?, scenario.moment)));
+    figures.max()
+}
+
+/// One scenario.
+pub fn line(measured: &Measured) -> String {
+    let known = measured.known.map_or_else(
+        || "endured".to_owned(),
+        |time| format!("known after {}", seconds(time)),
+    );
+    format!(
+        "{known}, goes on after {}, {} read again, {} sent again, {} in memory, {} workers",
+        seconds(measured.goes_on),
+        mebibytes(measured.read_again),
+        mebibytes(measured.sent_again),
+        mebibytes(measured.memory),
+        measured.workers
+    )
 }
 
 fn seconds(time: Duration) -> String {
