@@ -64,6 +64,15 @@ bench: ## Compaction beside a plain copy, the memory of a worker, the operator a
 	cargo bench --locked --bench compaction
 	cargo bench --locked --bench operator
 
+.PHONY: nightly
+nightly: tools ## The long versions of tests: every fault on the way to the store (root). Prints the table.
+	@tests/servers/build.sh minio
+	tests/servers/build.sh toxiproxy
+	table=$$(mktemp)
+	trap 'rm -f "$$table"' EXIT
+	FAULTS=all FAULTS_TABLE=$$table cargo test --release --locked --test network_faults -- --nocapture
+	cat "$$table"
+
 .PHONY: crds
 crds: ## Generate crds/ and the chart's copy from the types.
 	@new=$$(mktemp)
