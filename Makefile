@@ -18,7 +18,7 @@ test: tools ## Everything that must pass: format, clippy, all tests, the chart, 
 	# MinIO and Kubernetes take minutes: they are built at low priority beside the dependencies, in a process group
 	# of their own.
 	log=$$(mktemp)
-	setsid nice -n 19 sh -c 'tests/servers/build.sh minio && tests/cluster/programs/build.sh' \
+	setsid nice -n 19 sh -c 'tests/servers/build.sh minio && tests/servers/build.sh toxiproxy && tests/cluster/programs/build.sh' \
 	    >"$$log" 2>&1 </dev/null & builder=$$!
 	trap 'kill -- -$$builder 2>/dev/null || true; rm -f "$$log"' EXIT
 	say 'cargo fmt --check'
@@ -68,6 +68,15 @@ lint: tools ## Format and clippy; licences and bans if cargo-deny is installed.
 bench: ## Compaction beside a plain copy, the memory of a worker, the operator at scale (as root). Not part of the tests.
 	cargo bench --locked --bench compaction
 	cargo bench --locked --bench operator
+
+.PHONY: nightly
+nightly: tools ## The long versions of tests: every fault on the way to the store (root). Prints the table.
+	@tests/servers/build.sh minio
+	tests/servers/build.sh toxiproxy
+	table=$$(mktemp)
+	trap 'rm -f "$$table"' EXIT
+	FAULTS=all FAULTS_TABLE=$$table cargo test --release --locked --test network_faults -- --nocapture
+	cat "$$table"
 
 .PHONY: crds
 crds: ## Generate crds/ and the chart's copy from the types.

@@ -105,10 +105,56 @@ wait $pid
 rm -rf -- "$data"
 "#;
 
+/// A server program as a process. It is killed when this is dropped.
+pub struct Guarded {
+    guard: Child,
+}
+
+impl Guarded {
+    /// `command` is given the path of a directory of the program's own, which goes with it.
+    pub fn start(command: impl FnOnce(&Path) -> Vec<String>, environment: &[(&str, &str)]) -> Self {
+        let data = tempfile::tempdir().unwrap().keep();
+        let guard = Command::new("sh")
+            .args(["-c", GUARD, "guard"])
+            .arg(&data)
+            .args(command(&data))
+            .env("HOME", &data)
+            .envs(environment.iter().copied())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        Self { guard }
+    }
+
+    pub fn has_ended(&mut self) -> bool {
+        self.guard.try_wait().unwrap().is_some()
+    }
+}
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        drop(self.guard.stdin.take());
+        self.guard.wait().unwrap();
+    }
+}
+
+const MOUNT: &str =
+    r#"size=$1 at=$2; shift 2; mkdir "$at" && mount -t tmpfs -o "$size" none "$at" && exec "$@""#;
+
+#[derive(Clone, Copy)]
+enum Disk<'a> {
+    OwnDirectory,
+    Directory(&'a Path),
+    /// MiB.
+    Memory(u32),
+}
+
 /// A MinIO process of one disk. It is killed when this is dropped.
 pub struct Minio {
     pub endpoint: Endpoint,
-    guard: Child,
+    server: Guarded,
 }
 
 impl Minio {
@@ -119,36 +165,64 @@ impl Minio {
     }
 
     pub fn start() -> Self {
+        Self::serve(Disk::OwnDirectory, free_address(), (random(), random()))
+    }
+
+    /// Over a disk that outlives the process, at an address of one's own.
+    pub fn over(disk: &Path, address: SocketAddr, keys: (String, String)) -> Self {
+        Self::serve(Disk::Directory(disk), address, keys)
+    }
+
+    /// Over so many MiB of memory, which nothing else fills. Needs root.
+    pub fn in_memory(mebibytes: u32) -> Self {
+        Self::serve(Disk::Memory(mebibytes), free_address(), (random(), random()))
+    }
+
+    fn serve(disk: Disk<'_>, address: SocketAddr, (access_key, secret_key): (String, String)) -> Self {
         let program = build("minio");
-        let data = tempfile::tempdir().unwrap().keep();
-        let address = free_address();
-        let (access_key, secret_key) = (random(), random());
-        let guard = Command::new("sh")
-            .args(["-c", GUARD, "guard"])
-            .arg(&data)
-            .arg(&program)
-            .args(["server", "--quiet", "--address", &address.to_string()])
-            .args(["--console-address", &free_address().to_string()])
-            .arg(data.join("disk"))
-            .env("MINIO_ROOT_USER", &access_key)
-            .env("MINIO_ROOT_PASSWORD", &secret_key)
-            .env("MINIO_BROWSER", "off")
-            .env("MINIO_UPDATE", "off")
-            .env("MINIO_API_ROOT_ACCESS", "on")
-            .env("HOME", &data)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let url = format!("http://{address}");
+        let (address, console) = (address.to_string(), free_address().to_string());
+        let arguments = |data: &Path| {
+            let path = match disk {
+                Disk::Directory(path) => path.to_owned(),
+                Disk::OwnDirectory | Disk::Memory(_) => data.join("disk"),
+            };
+            let (path, program) = (path.to_str().unwrap(), program.to_str().unwrap());
+            let mut command = Vec::new();
+            let size;
+            if let Disk::Memory(mebibytes) = disk {
+                size = format!("size={mebibytes}m");
+                // A mount of a namespace ends with its processes.
+                command.extend([
+                    "unshare",
+                    "--mount",
+                    "--propagation",
+                    "private",
+                    "sh",
+                    "-c",
+                    MOUNT,
+                    "mount",
+                ]);
+                command.extend([size.as_str(), path]);
+            }
+            command.extend([program, "server", "--quiet", "--address", &address]);
+            command.extend(["--console-address", &console, path]);
+            command.into_iter().map(str::to_owned).collect()
+        };
+        let environment = [
+            ("MINIO_ROOT_USER", access_key.as_str()),
+            ("MINIO_ROOT_PASSWORD", &secret_key),
+            ("MINIO_BROWSER", "off"),
+            ("MINIO_UPDATE", "off"),
+            ("MINIO_API_ROOT_ACCESS", "on"),
+        ];
+        let server = Guarded::start(arguments, &environment);
         let mut minio = Self {
             endpoint: Endpoint {
-                url,
+                url: format!("http://{address}"),
                 access_key,
                 secret_key,
             },
-            guard,
+            server,
         };
         minio.wait_until_ready();
         minio
@@ -158,10 +232,7 @@ impl Minio {
     fn wait_until_ready(&mut self) {
         let deadline = Instant::now() + Duration::from_mins(1);
         while !makes_buckets(&self.endpoint) {
-            assert!(
-                self.guard.try_wait().unwrap().is_none(),
-                "MinIO ended while starting"
-            );
+            assert!(!self.server.has_ended(), "MinIO ended while starting");
             assert!(Instant::now() < deadline, "MinIO is not ready after a minute");
             std::thread::sleep(Duration::from_millis(100));
         }
@@ -181,13 +252,6 @@ fn makes_buckets(endpoint: &Endpoint) -> bool {
     std::thread::spawn(move || runtime().unwrap().block_on(attempt))
         .join()
         .unwrap()
-}
-
-impl Drop for Minio {
-    fn drop(&mut self) {
-        drop(self.guard.stdin.take());
-        self.guard.wait().unwrap();
-    }
 }
 
 /// The path of a server program that is built if it is not there yet. That takes minutes; see

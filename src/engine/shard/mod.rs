@@ -13,7 +13,14 @@ use self::checkpoint::Last;
 use self::work::Work;
 use super::{Context, Error};
 use crate::api::Checkpoint;
+use crate::deadline::within;
+use crate::disposition::Disposition;
 use crate::plan::Plan;
+use crate::store::{self, ErrorKind};
+
+/// One attempt at a small request, and some more. The controller, which waits for a sequence half a minute longer
+/// than a batch may take, is not kept waiting.
+const LOOK: Duration = Duration::from_secs(15);
 
 /// How a call of [`run_batches`] ended well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,10 +63,29 @@ pub async fn run_batches(context: &Context, input: &ShardInput) -> Result<Ended,
                 last.go_back(context, input).await?;
             }
             Err(error @ Error::Deadline(_)) => {
+                tracing::warn!(%error, "the batch in hand is dropped");
+                look_for_store(context, input).await?;
                 last.record_attempt(context, input).await?;
                 return Err(error);
             }
             other => return other,
         }
     }
+}
+
+/// Whether it is the store that keeps a batch from its end: an error if it does not answer now. Then no attempt is
+/// counted, and the job waits (I13).
+async fn look_for_store(context: &Context, input: &ShardInput) -> Result<(), Error> {
+    let key = context.ledger.candidates_key(&input.plan_location);
+    let away = match within(LOOK, context.store.head(&key)).await {
+        Ok(Err(error)) if error.disposition() == Disposition::Wait => error,
+        Ok(_) => return Ok(()),
+        Err(elapsed) => store::Error {
+            operation: "HeadObject",
+            target: key,
+            kind: ErrorKind::Timeout,
+            detail: elapsed.to_string(),
+        },
+    };
+    Err(away.into())
 }

@@ -74,9 +74,10 @@ impl S3 {
             let delay = delays
                 .next()
                 .filter(|_| in_time && is_tried_again(&failure, call.effect));
-            let Some(delay) = delay else { return Err(failure) };
             let Call { operation, key, .. } = call;
-            tracing::debug!(operation, key, kind = %failure.kind, detail = failure.detail, ?delay, "trying again");
+            // Said of every attempt, since what comes of an operation in the end may hide what it went through.
+            tracing::debug!(operation, key, kind = ?failure.kind, detail = failure.detail, again_in = ?delay, "attempt failed");
+            let Some(delay) = delay else { return Err(failure) };
             tokio::time::sleep(delay).await;
             spent += delay;
         }
