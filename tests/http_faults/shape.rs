@@ -1,5 +1,8 @@
 //! The two shapes of a job: how its sources fall into batches, parts and outputs.
 
+use std::sync::OnceLock;
+
+use bytes::Bytes;
 use serde_json::{Value, json};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,20 +24,21 @@ impl Shape {
     }
 
     /// Key and bytes; a second group is small enough for an output that is put whole.
-    pub fn sources(self) -> Vec<(String, Vec<u8>)> {
-        let (count, bytes) = match self {
-            Self::Tails => (30, 400_000),
-            Self::Parts => (6, 2_200_000),
+    pub fn sources(self) -> &'static [(String, Bytes)] {
+        static MADE: [OnceLock<Vec<(String, Bytes)>>; 2] = [OnceLock::new(), OnceLock::new()];
+        let (made, count, bytes) = match self {
+            Self::Tails => (&MADE[0], 30, 400_000),
+            Self::Parts => (&MADE[1], 7, 2_200_000),
         };
-        let mut sources: Vec<_> = (0..count)
-            .map(|number| (format!("in/large/{number:03}.log"), lines(number, bytes)))
-            .collect();
-        sources.extend((0..3).map(|number| (format!("in/small/{number}.log"), lines(100 + number, 10_000))));
-        sources
+        made.get_or_init(|| {
+            let large = (0..count).map(|number| (format!("in/large/{number:03}.log"), lines(number, bytes)));
+            let small = (0..3).map(|number| (format!("in/small/{number}.log"), lines(100 + number, 10_000)));
+            large.chain(small).collect()
+        })
     }
 
     /// What another job finds.
-    pub fn more_sources() -> Vec<(String, Vec<u8>)> {
+    pub fn more_sources() -> Vec<(String, Bytes)> {
         ["in/large/x.log", "in/large/y.log"]
             .into_iter()
             .zip(200..)
@@ -62,7 +66,7 @@ impl Shape {
 pub const BACKOFF_LIMIT: u32 = 3;
 
 /// Numbered records that no other seed has.
-fn lines(seed: u64, bytes: usize) -> Vec<u8> {
+fn lines(seed: u64, bytes: usize) -> Bytes {
     let mut random = fastrand::Rng::with_seed(seed);
     let mut text = Vec::with_capacity(bytes + 80);
     let mut number = 0;
@@ -75,5 +79,5 @@ fn lines(seed: u64, bytes: usize) -> Vec<u8> {
         text.extend_from_slice(line.as_bytes());
         number += 1;
     }
-    text
+    text.into()
 }

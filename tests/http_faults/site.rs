@@ -5,6 +5,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use aws_sdk_s3::Client;
+use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -56,11 +57,11 @@ impl Site {
             files: tempfile::tempdir().unwrap(),
             sources: Vec::new(),
         };
-        site.put(shape.sources()).await;
+        site.put(shape.sources().to_vec()).await;
         site
     }
 
-    pub async fn put(&mut self, objects: Vec<(String, Vec<u8>)>) {
+    pub async fn put(&mut self, objects: Vec<(String, Bytes)>) {
         self.sources.extend(objects.iter().map(|(key, _)| key.clone()));
         let puts = objects.into_iter().map(|(key, bytes)| {
             let put = self.client.put_object().bucket(&self.bucket);
