@@ -30,6 +30,10 @@ pub struct Body {
     /// Sources that this batch left out.
     pub skipped: Vec<SkippedSource>,
     pub open: Option<OpenOutput>,
+    /// Where the work stood when an open output was lost: up to there batches are done again, and the
+    /// attempts go on counting.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub redone_to: Option<Cursor>,
     pub totals: Totals,
 }
 
@@ -62,6 +66,17 @@ pub struct Cursor {
     pub offset: Option<Offset>,
     /// The group that was being merged.
     pub group: Option<GroupState>,
+}
+
+impl Cursor {
+    /// Whether this place comes after `other`.
+    pub(crate) fn is_beyond(&self, other: &Self) -> bool {
+        let place = |cursor: &Self| {
+            let offset = cursor.offset.map_or((0, 0), |at| (at.stored, at.skip));
+            (cursor.segment, cursor.entry, offset)
+        };
+        place(self) > place(other)
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

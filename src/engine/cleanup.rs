@@ -5,8 +5,7 @@
 use futures::{StreamExt, TryStreamExt, stream};
 
 use super::{Context, Error};
-use crate::disposition::Disposition;
-use crate::store::Object;
+use crate::store::{ErrorKind, Object};
 
 const CONCURRENCY: usize = 16;
 
@@ -76,7 +75,7 @@ async fn end_upload(context: &Context, record: &Object) -> Result<(), Error> {
         Some(id) => vec![id],
         None => match context.store.list_uploads(&record.key).await {
             // A store that does not list uploads: what nobody has an id of cannot be found there.
-            Err(error) if error.disposition() == Disposition::GiveUp => Vec::new(),
+            Err(error) if error.kind == ErrorKind::InvalidRequest => Vec::new(),
             found => found?,
         },
     };

@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 
 use super::body::OpenUpload;
 use super::{Error, Fence, Ledger};
+use crate::disposition::Disposition;
 use crate::store::{self, Attributes, Completion, ErrorKind, Head, Part, Put, Store};
 
 /// S3's limit: <https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html>.
@@ -224,7 +225,7 @@ impl Output {
             }
             Err(error) if error.kind == ErrorKind::NoSuchUpload => {
                 self.in_flight = JoinSet::new();
-                self.adopt("its upload is gone").await
+                self.adopt(&error.to_string()).await
             }
             Err(error) => Err(error.into()),
         }
@@ -308,7 +309,10 @@ impl Output {
         Ok(self.sink.store.put(&self.key, body, options).await?)
     }
 
+    /// Built again only if the upload is of no use any more. While the store is away the upload stays as it
+    /// is, for whoever goes on.
     async fn complete(&mut self, size: u64) -> Result<String, Error> {
+        let mut last = None;
         for _ in 0..COMPLETE_ATTEMPTS {
             let Upload::Open { id, parts } = &self.upload else {
                 break;
@@ -320,7 +324,10 @@ impl Output {
                 Completion::Done(etag) => return Ok(etag),
                 Completion::Refused(error) => match error.kind {
                     // Another worker of this shard has sent a part again: same bytes, maybe another ETag.
-                    ErrorKind::InvalidPart => self.refresh_parts(&id, count).await?,
+                    ErrorKind::InvalidPart => {
+                        self.refresh_parts(&id, count).await?;
+                        last = Some(error);
+                    }
                     ErrorKind::PreconditionFailed => self.take_name(size).await?,
                     _ => return Err(error.into()),
                 },
@@ -330,16 +337,21 @@ impl Output {
                         break;
                     }
                     if self.sink.store.list_parts(&self.key, &id).await?.is_none() {
-                        self.adopt("its upload is gone").await?;
+                        self.adopt(&error.to_string()).await?;
                         break;
                     }
                     tracing::debug!(key = self.key, %error, "complete did not take effect");
+                    last = Some(error);
                 }
             }
         }
-        match &self.upload {
-            Upload::Finished(head) if head.size == size => Ok(head.etag.clone()),
-            _ => Err(self.lost("it cannot be completed")),
+        match (&self.upload, last) {
+            (Upload::Finished(head), _) if head.size == size => Ok(head.etag.clone()),
+            (Upload::Open { .. }, Some(error)) if error.disposition() == Disposition::Wait => {
+                Err(error.into())
+            }
+            (_, Some(error)) => Err(self.lost(&error.to_string())),
+            (_, None) => Err(self.lost("an object of another size has its name")),
         }
     }
 

@@ -240,7 +240,9 @@ pub enum ErrorKind {
 
 impl ErrorKind {
     /// `Wait` is what may heal without anybody touching the job: the store is away, slow or full,
-    /// or somebody must renew credentials. It counts against no limit (I13).
+    /// or somebody must renew credentials. It counts against no limit (I13). A caller to whom a missing or
+    /// another version means something says so itself; anywhere else such an answer makes no sense, and
+    /// another attempt is the way to find out.
     pub fn disposition(self) -> Disposition {
         match self {
             Self::Throttled
@@ -254,13 +256,14 @@ impl ErrorKind {
             | Self::Denied
             | Self::NoSuchBucket
             | Self::WrongRegion => Disposition::Wait,
-            Self::BadAnswer | Self::InvalidPart | Self::NoSuchUpload => Disposition::Retry,
-            Self::NotFound
-            | Self::PreconditionFailed
-            | Self::PartTooSmall
-            | Self::InvalidRequest
-            | Self::Archived
-            | Self::TooLarge => Disposition::GiveUp,
+            Self::BadAnswer
+            | Self::InvalidPart
+            | Self::NoSuchUpload
+            | Self::NotFound
+            | Self::PreconditionFailed => Disposition::Retry,
+            Self::PartTooSmall | Self::InvalidRequest | Self::Archived | Self::TooLarge => {
+                Disposition::GiveUp
+            }
         }
     }
 }

@@ -138,7 +138,21 @@ impl Last {
             finished: Vec::new(),
             skipped: Vec::new(),
             open: None,
+            redone_to: self.body.as_ref().and_then(|body| body.redone_to.clone()),
             totals: Totals::default(),
+        }
+    }
+
+    /// The attempts that a checkpoint with this body is told with: batches that are only done again, because an
+    /// output was lost, are no progress. Otherwise an output that is lost at its end each time would be built
+    /// for ever.
+    pub(super) fn attempts(&self, body: &mut Body) -> i32 {
+        match &body.redone_to {
+            Some(lost) if !body.cursor.is_beyond(lost) => self.checkpoint.attempts,
+            _ => {
+                body.redone_to = None;
+                0
+            }
         }
     }
 
@@ -147,6 +161,14 @@ impl Last {
         let shard = context.ledger.writer().shard;
         let attempts = self.checkpoint.attempts + 1;
         let mut body = self.next_body(input, shard);
+        let stood = self
+            .body
+            .as_ref()
+            .map(|old| old.cursor.clone())
+            .unwrap_or_default();
+        if body.redone_to.as_ref().is_none_or(|lost| stood.is_beyond(lost)) {
+            body.redone_to = Some(stood);
+        }
         match self.body.as_ref() {
             Some(Body {
                 open: Some(OpenOutput { start, .. }),

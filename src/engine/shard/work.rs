@@ -438,7 +438,10 @@ impl<'a> Work<'a> {
         (body.finished, body.open) = self.outputs.save(body.sequence).await?;
         body.skipped = std::mem::take(&mut self.batch).skipped;
         body.cursor = cursor;
-        self.last.advance(self.context, self.input, body, 0).await?;
+        let attempts = self.last.attempts(&mut body);
+        self.last
+            .advance(self.context, self.input, body, attempts)
+            .await?;
         self.last_cut.batch = self.last.checkpoint.batch;
         Ok(())
     }
