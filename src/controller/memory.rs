@@ -46,6 +46,7 @@ struct Left {
 
 /// What of a job a decision rests on, but for its checkpoints, which move all the time.
 #[derive(PartialEq)]
+#[allow(clippy::struct_excessive_bools, reason = "they are only compared")]
 struct Milestones {
     generation: Option<i64>,
     deleted: bool,

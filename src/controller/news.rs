@@ -73,17 +73,13 @@ pub(super) fn notices(before: &CompactionJobStatus, after: &CompactionJobStatus)
 /// That the pod of a shard's epoch was made.
 pub(super) fn started(shard: &ShardStatus) -> Notice {
     let ShardStatus { index, epoch, .. } = shard;
-    match shard.checkpoint.sequence {
-        0 => {
-            let note = format!("shard {index}: a worker of epoch {epoch} begins");
-            notice(false, "WorkerStarted", note)
-        }
-        _ => {
-            let batch = shard.checkpoint.batch;
-            let note = format!("shard {index}: a worker of epoch {epoch} goes on after batch {batch}");
-            notice(false, "Resumed", note)
-        }
+    if shard.checkpoint.sequence == 0 {
+        let note = format!("shard {index}: a worker of epoch {epoch} begins");
+        return notice(false, "WorkerStarted", note);
     }
+    let batch = shard.checkpoint.batch;
+    let note = format!("shard {index}: a worker of epoch {epoch} goes on after batch {batch}");
+    notice(false, "Resumed", note)
 }
 
 fn shard_notices(old: &ShardStatus, shard: &ShardStatus, notices: &mut Vec<Notice>) {
