@@ -4,6 +4,7 @@
 mod condition;
 mod crd;
 mod job;
+mod message;
 mod quantity;
 mod status;
 mod validate;
@@ -11,6 +12,7 @@ mod validate;
 pub use condition::{Reason, condition, set_condition, types as conditions};
 pub use crd::crds_yaml;
 pub use job::*;
+pub use message::{MAX_MESSAGE_BYTES, bounded};
 pub use quantity::Quantity;
 pub use status::*;
 pub use validate::{CUT_BYTES, InvalidSpec, Limits, MAX_RECORD_BYTES};

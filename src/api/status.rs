@@ -61,6 +61,9 @@ pub struct CompactionJobStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub failures: Vec<Failure>,
+    /// The group that was given up last; the manifest names all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_failed_group: Option<FailedGroup>,
     /// The `spec.retryToken` that was last acted upon.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_token: Option<String>,
@@ -89,6 +92,7 @@ impl Default for CompactionJobStatus {
             dispose: None,
             clean_up_epoch: None,
             failures: Vec::new(),
+            last_failed_group: None,
             retry_token: None,
         }
     }
@@ -203,6 +207,9 @@ pub struct Checkpoint {
     pub bytes_written: i64,
     #[serde(skip_serializing_if = "is_zero_long")]
     pub skipped_sources: i64,
+    /// Groups, or pieces of groups, that this shard has given up.
+    #[serde(skip_serializing_if = "is_zero_long")]
+    pub failed_groups: i64,
     /// Attempts at the next batch that passed the deadline.
     #[serde(skip_serializing_if = "is_zero")]
     pub attempts: i32,
@@ -217,6 +224,11 @@ pub struct PublishStatus {
     /// Hash of the manifest.
     pub sha256: String,
     pub outputs: i64,
+    /// Sources whose records are in the outputs.
+    pub sources: i64,
+    /// Groups that failed and have no outputs; the manifest names them.
+    #[serde(skip_serializing_if = "is_zero_long")]
+    pub failed_groups: i64,
     /// Readers have been told: `_SUCCESS` stands beside the manifest.
     pub announced: bool,
     /// By the worker's clock, for display only.
@@ -251,6 +263,16 @@ pub struct Failure {
     pub message: String,
     pub count: i32,
     pub time: Time,
+}
+
+/// Why a group, or a shard's piece of one, was given up.
+#[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct FailedGroup {
+    pub shard: i32,
+    pub reason: String,
+    #[schemars(length(max = 512))]
+    pub message: String,
 }
 
 /// What a worker of a shard has to do next.
@@ -295,6 +317,12 @@ impl CompactionJobStatus {
         self.is(conditions::STALLED)
     }
 
+    /// Groups that were given up in all shards so far, a group of several pieces once for each that failed.
+    pub fn failed_groups(&self) -> i64 {
+        let shards = self.shards.iter();
+        shards.map(|shard| shard.checkpoint.failed_groups).sum()
+    }
+
     /// Whether the outputs are published, to the last step.
     pub fn is_announced(&self) -> bool {
         self.publish.as_ref().is_some_and(|publish| publish.announced)
@@ -312,7 +340,8 @@ impl CompactionJob {
         let (Some(status), Some(plan)) = (&self.status, plan) else {
             return (shard == 0).then_some(Duty::Plan);
         };
-        if self.spec.mode == Mode::PlanOnly || plan.source_objects == 0 {
+        let nothing_to_do = self.spec.mode == Mode::PlanOnly || plan.source_objects == 0;
+        if nothing_to_do || self.has_too_many_failed_groups() {
             return None;
         }
         if !status.shards.iter().find(|s| s.index == shard)?.is_done() {
@@ -330,6 +359,12 @@ impl CompactionJob {
             None => self.spec.source_disposition == SourceDisposition::Retain,
         };
         open.then_some(Duty::Dispose)
+    }
+
+    /// Whether more groups failed than may. What is decided to be published is not taken back.
+    pub fn has_too_many_failed_groups(&self) -> bool {
+        let undecided = self.status.as_ref().filter(|status| status.publish.is_none());
+        undecided.is_some_and(|status| status.failed_groups() > i64::from(self.spec.max_failed_groups))
     }
 
     /// Only in the epoch that the controller has begun for it: other workers' work is gone by then.

@@ -58,13 +58,27 @@ pub(super) fn notices(before: &CompactionJobStatus, after: &CompactionJobStatus)
     for (old, shard) in pairs(before, after) {
         shard_notices(old, shard, &mut notices);
     }
-    if after.is_announced() && !before.is_announced() {
-        let outputs = after.publish.as_ref().map_or(0, |publish| publish.outputs);
-        notices.push(notice(
-            false,
-            "Published",
-            format!("{outputs} outputs are published"),
-        ));
+    let groups = after.failed_groups();
+    if let Some(last) = after
+        .last_failed_group
+        .as_ref()
+        .filter(|_| groups > before.failed_groups())
+    {
+        let note = format!(
+            "shard {}: {}: {} ({groups} in all)",
+            last.shard, last.reason, last.message
+        );
+        notices.push(notice(true, "GroupFailed", note));
+    }
+    if let Some(publish) = after.publish.as_ref().filter(|publish| publish.announced)
+        && !before.is_announced()
+    {
+        let (outputs, failed) = (publish.outputs, publish.failed_groups);
+        let note = match failed {
+            0 => format!("{outputs} outputs are published"),
+            _ => format!("{outputs} outputs are published, none of {failed} groups that failed"),
+        };
+        notices.push(notice(failed > 0, "Published", note));
     }
     state_notices(before, after, &mut notices);
     notices
@@ -231,6 +245,24 @@ mod tests {
             &status(json!({"shards": [shard(1, 10, 3)]})),
         );
         assert_eq!((counts.batches, counts.bytes_read), (0, 0));
+    }
+
+    #[test]
+    fn groups_that_failed_are_told_with_the_latest_cause() {
+        let status = |groups: i64, message: &str| {
+            let mut shard = shard(1, groups, 0);
+            shard["checkpoint"]["failedGroups"] = json!(groups);
+            status(json!({"shards": [shard], "lastFailedGroup":
+                {"shard": 0, "reason": "BadSource", "message": message}}))
+        };
+        let told = notices(&status(1, "in/a"), &status(3, "in/c"));
+        let note = "shard 0: BadSource: in/c (3 in all)".to_owned();
+        assert_eq!(told, [notice(true, "GroupFailed", note)]);
+        assert_eq!(notices(&status(3, "in/c"), &status(3, "in/c")), []);
+        let published = json!({"publish": {"outputs": 3, "failedGroups": 2, "announced": true}});
+        let told = notices(&CompactionJobStatus::default(), &self::status(published));
+        let note = "3 outputs are published, none of 2 groups that failed".to_owned();
+        assert_eq!(told, [notice(true, "Published", note)]);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::format::{Codec, Offset};
 
-pub(crate) const BODY_VERSION: u32 = 1;
+pub(crate) const BODY_VERSION: u32 = 2;
 pub(crate) const MANIFEST_VERSION: u32 = 1;
 
 /// The state of a shard after one batch. True only when a checkpoint names it.
@@ -29,6 +29,8 @@ pub struct Body {
     pub finished: Vec<OutputRecord>,
     /// Sources that this batch left out.
     pub skipped: Vec<SkippedSource>,
+    /// The group that this body gives up: what outputs it has do not count.
+    pub failed: Option<FailedGroup>,
     pub open: Option<OpenOutput>,
     /// Where the work stood when an open output was lost: up to there batches are done again, and the
     /// attempts go on counting.
@@ -82,12 +84,15 @@ impl Cursor {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct GroupState {
+    pub ordinal: u64,
     pub directory: String,
     pub extension: String,
     /// Number of the group's next output in this shard.
     pub number: u32,
     /// Codec of the group's outputs, once known.
     pub codec: Option<Codec>,
+    /// It was given up: the rest of it is passed over.
+    pub failed: bool,
 }
 
 /// An output that goes on in the next batch.
@@ -146,6 +151,7 @@ pub struct Totals {
     pub bytes_read: u64,
     pub bytes_written: u64,
     pub skipped: u64,
+    pub failed_groups: u64,
 }
 
 /// A finished output, as the manifest lists it.
@@ -173,6 +179,20 @@ pub struct SkippedSource {
     pub reason: String,
 }
 
+/// A group of which nothing is published, because something of it cannot be done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FailedGroup {
+    /// Directory of the group, as in an output.
+    pub group: String,
+    /// Its number in the plan; not part of the manifest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ordinal: Option<u64>,
+    /// From a closed list.
+    pub reason: String,
+    pub message: String,
+}
+
 /// `manifest.json`: names the outputs. Documented and stable; unknown fields are to be ignored.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -188,6 +208,9 @@ pub struct Manifest {
     pub sources: ManifestSources,
     pub records_dropped: u64,
     pub skipped: Vec<SkippedSource>,
+    /// Groups of which nothing is in the outputs.
+    #[serde(default)]
+    pub failed: Vec<FailedGroup>,
     #[serde(flatten)]
     pub more: BTreeMap<String, serde_json::Value>,
 }

@@ -26,6 +26,12 @@ pub enum Error {
     Missing(String),
     #[error("source {0} has changed since the plan was made; create a new job")]
     Changed(String),
+    /// The store does not hand out this one source.
+    #[error("source cannot be read: {0}")]
+    SourceRefused(store::Error),
+    /// The group that was given up last is told in the status.
+    #[error("{0} groups of this shard failed, more than maxFailedGroups; raise it to go on without them")]
+    TooManyFailedGroups(u64),
     #[error("ledger object {name}: {problem}; create a new job, the sources are untouched")]
     Ledger { name: String, problem: String },
     #[error("the store lists {0} out of order; only stores that list in the order of keys can be compacted")]
@@ -59,7 +65,7 @@ pub enum Error {
 impl Error {
     pub fn disposition(&self) -> Disposition {
         match self {
-            Self::Store(error) => error.disposition(),
+            Self::Store(error) | Self::SourceRefused(error) => error.disposition(),
             Self::Fence(error) => error.disposition(),
             Self::OutputLost { .. } | Self::Deadline(_) => Disposition::Retry,
             Self::Glob(_)
@@ -68,6 +74,7 @@ impl Error {
             | Self::Archived(_)
             | Self::Missing(_)
             | Self::Changed(_)
+            | Self::TooManyFailedGroups(_)
             | Self::Ledger { .. }
             | Self::ListingOrder(_)
             | Self::NameTooLong(_)
@@ -75,6 +82,20 @@ impl Error {
             | Self::TooManyParts(_)
             | Self::OutputAltered { .. }
             | Self::UnconditionalDelete => Disposition::GiveUp,
+        }
+    }
+
+    /// Whether the group in hand alone is to blame, so that others can go on without it.
+    pub(super) fn is_the_groups_own(&self) -> bool {
+        match self {
+            Self::BadSource { .. }
+            | Self::Archived(_)
+            | Self::Missing(_)
+            | Self::Changed(_)
+            | Self::SourceRefused(_) => true,
+            // Without a key it is a task that panicked.
+            Self::OutputLost { key, .. } => !key.is_empty(),
+            _ => false,
         }
     }
 
@@ -92,6 +113,8 @@ impl Error {
             Self::BadSource { .. } | Self::Archived(_) => "BadSource",
             Self::Missing(_) => "SourceMissing",
             Self::Changed(_) => "SourceChanged",
+            Self::SourceRefused(_) => "SourceRefused",
+            Self::TooManyFailedGroups(_) => "TooManyFailedGroups",
             Self::Ledger { .. } => "LedgerDamaged",
             Self::ListingOrder(_) => "ListingOutOfOrder",
             Self::OutputLost { .. } => "OutputLost",

@@ -9,6 +9,7 @@ mod cleanup;
 mod consumed;
 mod dispose;
 mod error;
+mod failed;
 mod fence;
 mod ledger;
 mod output;
@@ -23,7 +24,7 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-pub use body::{Body, Manifest, OutputRecord, SkippedSource};
+pub use body::{Body, FailedGroup, Manifest, OutputRecord, SkippedSource};
 pub use cleanup::{clean_up, end_uploads};
 pub use dispose::{Wish, dispose};
 pub use error::Error;

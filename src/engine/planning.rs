@@ -307,6 +307,7 @@ fn place(
                 key,
                 etag,
                 group: Some(group),
+                size: Some(size),
             }))
         }
         Verdict::Leave(reason) => {
@@ -316,6 +317,7 @@ fn place(
                 key,
                 etag,
                 group: None,
+                size: None,
             }))
         }
         Verdict::Fail => Err(Error::Archived(object.key)),

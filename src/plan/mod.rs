@@ -20,7 +20,7 @@ use crate::format;
 use crate::store::{Attributes, Capabilities};
 
 /// The version of the plan's form; a worker that does not know it stops.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// A batch ends after so many sources even if they are tiny, so that it stays well within its deadline.
 pub const BATCH_SOURCES: u64 = 4096;
@@ -130,11 +130,13 @@ impl Plan {
         number: u32,
         extension: &str,
     ) -> String {
-        let mark = output_mark(sha256);
-        format!(
-            "{}{directory}{mark}{shard:03}-{number:05}{extension}",
-            self.output_prefix
-        )
+        let outputs = self.outputs_prefix(sha256, directory);
+        format!("{outputs}{shard:03}-{number:05}{extension}")
+    }
+
+    /// What the names of all outputs in `directory` begin with.
+    pub fn outputs_prefix(&self, sha256: &str, directory: &str) -> String {
+        format!("{}{directory}{}", self.output_prefix, output_mark(sha256))
     }
 
     /// What recognises an output of this plan in the object's metadata.

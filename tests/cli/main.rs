@@ -9,6 +9,7 @@ mod contract;
 mod disk;
 mod disposition;
 mod endpoint;
+mod groups;
 mod ledger;
 mod manifest;
 mod sources;

@@ -12,6 +12,7 @@
 )]
 
 mod api;
+mod groups;
 mod scenario;
 mod store;
 mod world;

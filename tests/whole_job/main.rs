@@ -273,6 +273,68 @@ async fn jobs_over_a_folder_take_every_record_once() {
     Box::pin(three_jobs_in_a_row(&Site::folder().await, false)).await;
 }
 
+/// A group of which outputs are finished before its last source turns out to be cut off.
+async fn one_group_fails(site: &Site) {
+    let mut sources = Sources::default();
+    sources.add_many(40, "a/", Codec::Gzip, 5000);
+    sources.add_many(700, "bad/", Codec::Plain, 24_000);
+    let bad = sources.add("bad/", Codec::Gzip, 24_000);
+    sources.add_many(40, "c/", Codec::Plain, 5000);
+    let whole = sources.stored[&bad].clone();
+    sources.stored.insert(bad.clone(), whole.slice(..whole.len() - 5));
+    let (failing, good): (Vec<String>, Vec<String>) = sources
+        .keys()
+        .into_iter()
+        .partition(|key| key.starts_with("in/bad/"));
+    site.visit(async |bucket| bucket.put_all(sources.stored.clone()).await)
+        .await;
+
+    let first = site.run("first", &json!({"maxFailedGroups": 1})).await;
+    let written: i64 = first
+        .status
+        .as_ref()
+        .unwrap()
+        .shards
+        .iter()
+        .map(|s| s.checkpoint.bytes_written)
+        .sum();
+    assert!(
+        written as u64 > 12 * MIB,
+        "no output was finished of the group that failed"
+    );
+    site.visit(async |bucket| {
+        let manifest = check_outputs(bucket, &first, &sources.records(&good)).await;
+        let failed: Vec<_> = manifest
+            .failed
+            .iter()
+            .map(|f| (f.group.as_str(), f.reason.as_str()))
+            .collect();
+        assert_eq!(failed, [("bad/", "BadSource")]);
+        assert_eq!(manifest.sources.objects, good.len() as u64);
+        check_nothing_else(bucket, &sources.keys(), &[&first], uid(&first)).await;
+        bucket.put_all([(bad.clone(), whole.clone())]).await;
+    })
+    .await;
+
+    let second = site.run("second", &json!({})).await;
+    site.visit(async |bucket| {
+        let manifest = check_outputs(bucket, &second, &sources.records(&failing)).await;
+        assert_eq!(manifest.failed, []);
+        check_nothing_else(bucket, &sources.keys(), &[&first, &second], uid(&second)).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn over_minio_a_group_that_fails_leaves_nothing_and_is_the_next_jobs() {
+    Box::pin(one_group_fails(&Site::minio().await)).await;
+}
+
+#[tokio::test]
+async fn over_a_folder_a_group_that_fails_leaves_nothing_and_is_the_next_jobs() {
+    Box::pin(one_group_fails(&Site::folder().await)).await;
+}
+
 async fn sources_are_deleted(site: &Site) {
     let mut sources = Sources::default();
     sources.add_many(20, "a/", Codec::Gzip, 5000);

@@ -1,8 +1,8 @@
 //! What people and tools see: the conditions of a job's state.
 
+use super::Deciding;
 use super::limits::STARTING;
-use super::{Deciding, bounded};
-use crate::api::{Mode, ReadyWhen, Reason, ShardStatus, conditions as types, set_condition};
+use crate::api::{Mode, ReadyWhen, Reason, ShardStatus, bounded, conditions as types, set_condition};
 
 impl Deciding<'_> {
     /// The state of a job that is at work.
@@ -118,8 +118,15 @@ impl Deciding<'_> {
 
     /// What is published, once readers have been told.
     fn published(&self) -> Option<String> {
-        let outputs = self.next.publish.as_ref().filter(|p| p.announced)?.outputs;
-        let sources = self.next.plan.as_ref()?.source_objects;
-        Some(format!("{sources} sources are compacted into {outputs} outputs"))
+        let published = self.next.publish.as_ref().filter(|p| p.announced)?;
+        let (sources, outputs) = (published.sources, published.outputs);
+        let failed = match published.failed_groups {
+            0 => "",
+            1 => "; 1 group failed, see the manifest",
+            groups => &format!("; {groups} groups failed, see the manifest"),
+        };
+        Some(format!(
+            "{sources} sources are compacted into {outputs} outputs{failed}"
+        ))
     }
 }

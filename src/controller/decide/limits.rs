@@ -1,12 +1,12 @@
-//! For how long workers have run or could not, by the controller's clock against times that it wrote, and
-//! what that ends.
+//! For how long workers have run or could not, by the controller's clock against times that it wrote; how many
+//! groups have failed; and what that ends.
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::account::LOST;
 use super::{Deciding, WorkerState};
-use crate::api::Reason;
+use crate::api::{Reason, condition, conditions as types};
 
 /// What there is to say of a worker that has nothing to say of itself.
 pub(super) const STARTING: &str = "a worker is starting";
@@ -79,13 +79,22 @@ impl Deciding<'_> {
         )
     }
 
-    /// Fails a job that has worked, or waited for workers, for longer than it may. `turn`: for which job it waits.
+    /// Fails a job of which more groups failed than may, or that has worked, or waited for workers, for longer
+    /// than it may. `turn`: for which job it waits.
     pub(super) fn passes_limits(&mut self, turn: Option<&str>) -> bool {
+        if self.observed.job.has_too_many_failed_groups() {
+            let message = self.too_many_failed_groups();
+            self.fail(Reason::TooManyFailedGroups, &message);
+            return true;
+        }
         if let Some(limit) = self
             .active_limit()
             .filter(|limit| self.active_seconds() >= *limit)
         {
-            let message = format!("workers have run for {limit} s; the checkpoints are kept");
+            let away = condition(&self.next.conditions, types::STORAGE_ACCESSIBLE);
+            let away = away.filter(|storage| storage.status == "False");
+            let why = away.map_or_else(String::new, |storage| format!("; the store: {}", storage.message));
+            let message = format!("workers have run for {limit} s; the checkpoints are kept{why}");
             self.fail(Reason::DeadlineExceeded, &message);
             return true;
         }
@@ -104,6 +113,18 @@ impl Deciding<'_> {
         let message = format!("no worker could start within {limit} s{why}");
         self.fail(Reason::PendingDeadlineExceeded, &message);
         true
+    }
+
+    fn too_many_failed_groups(&self) -> String {
+        let (failed, limit) = (
+            self.next.failed_groups(),
+            self.observed.job.spec.max_failed_groups,
+        );
+        let last = self.next.last_failed_group.as_ref();
+        let why = last.map_or("", |last| &last.message);
+        format!(
+            "{failed} groups failed and maxFailedGroups is {limit}; to go on without them, raise it and change retryToken; the last: {why}"
+        )
     }
 
     /// What workers that wait, or were lost last, said.

@@ -28,31 +28,6 @@ use crate::api::{
 
 /// How often a job that waits for another one looks whether its turn has come.
 const LOOK_FOR_TURN: Duration = Duration::from_secs(15);
-/// Of a message in a condition or a failure, as JSON: with 16 failures of it a status stays within its bound
-/// (I11).
-const MAX_MESSAGE_BYTES: usize = 400;
-
-/// The beginning of `text`.
-fn bounded(text: &str) -> String {
-    let mut room = MAX_MESSAGE_BYTES;
-    let fits = |character: &char| {
-        let left = room.checked_sub(json_bytes(*character));
-        room = left.unwrap_or_default();
-        left.is_some()
-    };
-    text.chars().take_while(fits).collect()
-}
-
-/// As the API server writes a character, which escapes what HTML knows.
-fn json_bytes(character: char) -> usize {
-    match character {
-        '"' | '\\' => 2,
-        '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => 6,
-        control if control.is_control() => 6,
-        other => other.len_utf8(),
-    }
-}
-
 /// What is known of a job at one moment.
 pub struct Observed<'a> {
     pub job: &'a CompactionJob,

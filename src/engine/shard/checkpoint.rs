@@ -5,8 +5,8 @@
 
 use super::ShardInput;
 use super::pace::Pace;
-use crate::api::Checkpoint;
-use crate::engine::body::{BODY_VERSION, Body, BodyRef, Cursor, OpenOutput, Run, Totals};
+use crate::api::{self, Checkpoint};
+use crate::engine::body::{BODY_VERSION, Body, BodyRef, Cursor, GroupState, OpenOutput, Run, Totals};
 use crate::engine::{Context, Error};
 use crate::plan;
 
@@ -17,6 +17,8 @@ pub(super) struct Last {
     run: Run,
     /// The shard's batches in all, to be told with the pointer that has not moved to `checkpoint` yet.
     waiting: Option<i64>,
+    /// The group given up by `checkpoint`, to be told with the pointer.
+    failed: Option<api::FailedGroup>,
     /// Tails that are of no use once the pointer stands at `checkpoint`.
     needless: Vec<String>,
     pace: Pace,
@@ -55,6 +57,7 @@ impl Last {
             body,
             run,
             waiting: None,
+            failed: None,
             needless: Vec::new(),
             pace: Pace::new(input.pointer_interval, &writer.holder),
         })
@@ -85,11 +88,19 @@ impl Last {
             bytes_read: body.totals.bytes_read as i64,
             bytes_written: body.totals.bytes_written as i64,
             skipped_sources: body.totals.skipped as i64,
+            failed_groups: body.totals.failed_groups as i64,
             attempts,
             time: None,
         };
         let needless = self.body.as_ref().and_then(|old| old.open.as_ref()?.tail.clone());
         self.needless.extend(needless.map(|tail| tail.name));
+        if let Some(group) = &body.failed {
+            self.failed = Some(api::FailedGroup {
+                shard: body.shard as i32,
+                reason: group.reason.clone(),
+                message: api::bounded(&group.message),
+            });
+        }
         self.checkpoint = checkpoint;
         self.body = Some(body);
         self.waiting = Some(total_batches);
@@ -110,11 +121,12 @@ impl Last {
         let Some(total_batches) = self.waiting else {
             return Ok(());
         };
-        context
-            .fence
-            .advance(self.checkpoint.clone(), total_batches)
-            .await?;
-        self.waiting = None;
+        let checkpoint = self.checkpoint.clone();
+        match self.failed.clone() {
+            Some(group) => context.fence.give_up(checkpoint, total_batches, group).await?,
+            None => context.fence.advance(checkpoint, total_batches).await?,
+        }
+        (self.waiting, self.failed) = (None, None);
         self.pace.moved();
         // Only now: until the new pointer was acknowledged, an old one named one of these (I2).
         let needless = std::mem::take(&mut self.needless);
@@ -137,6 +149,7 @@ impl Last {
             cursor: Cursor::default(),
             finished: Vec::new(),
             skipped: Vec::new(),
+            failed: None,
             open: None,
             redone_to: self.body.as_ref().and_then(|body| body.redone_to.clone()),
             totals: Totals::default(),
@@ -154,6 +167,11 @@ impl Last {
                 0
             }
         }
+    }
+
+    /// The group in the middle of which it is.
+    pub(super) fn group(&self) -> Option<GroupState> {
+        self.body.as_ref()?.cursor.group.clone()
     }
 
     /// Gives the open output up: the next work begins where it began.

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use self::checkpoint::Last;
 use self::work::Work;
+use super::body::FailedGroup;
 use super::{Context, Error};
 use crate::api::Checkpoint;
 use crate::deadline::within;
@@ -40,6 +41,8 @@ pub struct ShardInput {
     pub checkpoint: Checkpoint,
     pub deadline: Duration,
     pub max_attempts: i32,
+    /// So many groups may be given up. 0: the fault of a group stops the work.
+    pub max_failed_groups: u64,
     /// The pointer moves no sooner than this after the last time, but for the last batch and when the work
     /// ends. Zero: at every batch.
     pub pointer_interval: Duration,
@@ -48,27 +51,33 @@ pub struct ShardInput {
 /// Runs the shard's batches until they are done, from `input.checkpoint`.
 pub async fn run_batches(context: &Context, input: &ShardInput) -> Result<Ended, Error> {
     let mut last = Last::load(context, input).await?;
+    let mut failed = None;
     loop {
-        let ended = match Work::resume(context, input, &mut last).await {
-            Ok(mut work) => work.run().await,
-            Err(error) => Err(error),
+        let (ended, group) = match Work::resume(context, input, &mut last, failed.take()).await {
+            Ok(mut work) => (work.run().await, work.group()),
+            Err(error) => (Err(error), last.group()),
         };
         // Whatever ended the work: every batch that is stored counts. A fence that says no is not asked again.
         if !matches!(ended, Err(Error::Fence(_))) {
             last.point(context).await?;
         }
-        match ended {
-            Err(Error::OutputLost { key, why }) if last.checkpoint.attempts < input.max_attempts => {
+        match (ended, group) {
+            (Err(Error::OutputLost { key, why }), _) if last.checkpoint.attempts < input.max_attempts => {
                 tracing::warn!(key, why, "the open output is built again from its start");
                 last.go_back(context, input).await?;
             }
-            Err(error @ Error::Deadline(_)) => {
+            // The work since the last checkpoint is done again, up to the group, which is then given up.
+            (Err(error), Some(group)) if input.max_failed_groups > 0 && error.is_the_groups_own() => {
+                tracing::warn!(group = group.directory, %error, "the group is given up");
+                failed = Some(FailedGroup::new(&group, &error));
+            }
+            (Err(error @ Error::Deadline(_)), _) => {
                 tracing::warn!(%error, "the batch in hand is dropped");
                 look_for_store(context, input).await?;
                 last.record_attempt(context, input).await?;
                 return Err(error);
             }
-            other => return other,
+            (ended, _) => return ended,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Conditions and the size of the status.
 
 use super::*;
-use crate::api::{Checkpoint, PlanStatus, PublishStatus};
+use crate::api::{Checkpoint, FailedGroup, PlanStatus, PublishStatus};
 
 fn transition(world: &World, type_: &str) -> Time {
     condition(&world.status().conditions, type_)
@@ -102,6 +102,7 @@ fn largest(character: &str) -> Value {
             bytes_read: big,
             bytes_written: big,
             skipped_sources: big,
+            failed_groups: 1001,
             attempts: 99,
             time: Some(now.clone()),
         };
@@ -109,11 +110,19 @@ fn largest(character: &str) -> Value {
     world.status_mut().publish = Some(PublishStatus {
         sha256: "f".repeat(64),
         outputs: big,
+        sources: big,
+        failed_groups: 64_000,
         announced: true,
         time: Some(now),
     });
+    world.job.spec.max_failed_groups = i32::MAX;
     world.workers.clear();
     let message = character.repeat(4096);
+    world.status_mut().last_failed_group = Some(FailedGroup {
+        shard: 63,
+        reason: "SourceChanged".to_owned(),
+        message: crate::api::bounded(&message),
+    });
     for number in 0..20 {
         let index = number % 64;
         let epoch = world.shard(index).epoch;
