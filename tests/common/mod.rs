@@ -214,6 +214,8 @@ impl Minio {
             ("MINIO_BROWSER", "off"),
             ("MINIO_UPDATE", "off"),
             ("MINIO_API_ROOT_ACCESS", "on"),
+            // What is deleted or replaced takes room for 5 minutes otherwise.
+            ("MINIO_API_DELETE_CLEANUP_INTERVAL", "1s"),
         ];
         let server = Guarded::start(arguments, &environment);
         let mut minio = Self {

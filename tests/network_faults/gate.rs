@@ -250,7 +250,7 @@ impl Requests<'_> {
     }
 
     async fn read(&mut self) -> Option<()> {
-        let mut piece = [0; PIECE];
+        let mut piece = vec![0; PIECE];
         let count = self.from.read(&mut piece).await.ok().filter(|count| *count > 0)?;
         self.buffer.extend_from_slice(&piece[..count]);
         Some(())
@@ -263,7 +263,7 @@ async fn answers(
     shared: &Shared,
     middle: &Middle,
 ) -> io::Result<()> {
-    let mut buffer = [0; PIECE];
+    let mut buffer = vec![0; PIECE];
     loop {
         let count = from.read(&mut buffer).await?;
         if count == 0 {

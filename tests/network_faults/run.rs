@@ -164,7 +164,8 @@ impl Run {
     pub fn last_words(&self) -> String {
         let log = self.log.lock().unwrap();
         let last = log.iter().rev().take(40).rev();
-        last.map(|(_, event)| format!("\n    {event}")).collect()
+        let events: Vec<String> = last.map(|(_, event)| event.to_string()).collect();
+        format!("\n    {}", events.join("\n    "))
     }
 }
 

@@ -83,7 +83,7 @@ impl Undisturbed {
 }
 
 impl Scenario {
-    pub fn name(&self) -> String {
+    pub fn name(self) -> String {
         let lasts = match self.lasts {
             Lasts::UntilKnown => "",
             Lasts::UntilGivenUp => ", until the worker gives up",
@@ -97,7 +97,7 @@ impl Scenario {
     }
 
     /// Which request of its kind meets the fault: not the first where that is not yet in the middle of the work.
-    fn nth(&self) -> usize {
+    fn nth(self) -> usize {
         match (self.moment, self.shape) {
             // The first is the driver's.
             (Moment::Listing, _) | (Moment::Part | Moment::Body, Shape::LargeParts) => 2,
