@@ -23,6 +23,17 @@ pub enum Fault {
     UploadEnded,
 }
 
+impl Fault {
+    /// What a message that is due to it has in it.
+    pub fn is_told_as(self) -> String {
+        match self {
+            Self::Error(_, code) | Self::InSuccess(code) => code.to_owned(),
+            Self::Bare(status) | Self::Page(status) => format!("HTTP {status}"),
+            Self::AnswerLost | Self::AnswerCut | Self::UploadEnded => String::new(),
+        }
+    }
+}
+
 /// On which requests a fault falls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum On {

@@ -27,8 +27,8 @@ impl Shape {
     pub fn sources(self) -> &'static [(String, Bytes)] {
         static MADE: [OnceLock<Vec<(String, Bytes)>>; 2] = [OnceLock::new(), OnceLock::new()];
         let (made, count, bytes) = match self {
-            Self::Tails => (&MADE[0], 30, 400_000),
-            Self::Parts => (&MADE[1], 7, 2_200_000),
+            Self::Tails => (&MADE[0], 19, 400_000),
+            Self::Parts => (&MADE[1], 6, 2_110_000),
         };
         made.get_or_init(|| {
             let large = (0..count).map(|number| (format!("in/large/{number:03}.log"), lines(number, bytes)));
@@ -48,8 +48,8 @@ impl Shape {
 
     pub fn spec(self, bucket: &str, endpoint: &str) -> Value {
         let (batch, target) = match self {
-            Self::Tails => ("512Ki", "6Mi"),
-            Self::Parts => ("256Mi", "12Mi"),
+            Self::Tails => ("256Ki", "6Mi"),
+            Self::Parts => ("256Mi", "10Mi"),
         };
         json!({
             "storage": {"s3": {"bucket": bucket, "endpoint": endpoint}},
