@@ -28,6 +28,9 @@ pub enum Error {
     Changed(String),
     #[error("ledger object {name}: {problem}; create a new job, the sources are untouched")]
     Ledger { name: String, problem: String },
+    /// Of a ledger that was taken for abandoned.
+    #[error("{0} was written lately: a worker is still there; let the ledger be, and look again later")]
+    LedgerInUse(String),
     #[error("the store lists {0} out of order; only stores that list in the order of keys can be compacted")]
     ListingOrder(String),
     #[error(
@@ -69,6 +72,7 @@ impl Error {
             | Self::Missing(_)
             | Self::Changed(_)
             | Self::Ledger { .. }
+            | Self::LedgerInUse(_)
             | Self::ListingOrder(_)
             | Self::NameTooLong(_)
             | Self::WindowTooSmall { .. }
@@ -93,6 +97,7 @@ impl Error {
             Self::Missing(_) => "SourceMissing",
             Self::Changed(_) => "SourceChanged",
             Self::Ledger { .. } => "LedgerDamaged",
+            Self::LedgerInUse(_) => "LedgerInUse",
             Self::ListingOrder(_) => "ListingOutOfOrder",
             Self::OutputLost { .. } => "OutputLost",
             Self::OutputAltered { .. } => "OutputAltered",
