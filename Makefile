@@ -15,10 +15,11 @@ help: ## Show this list.
 .PHONY: test
 test: tools ## Everything that must pass: format, clippy, all tests, the chart, the operator on a real cluster (root).
 	@say() { printf '\n== %s\n' "$$*"; }
-	# MinIO and Kubernetes take minutes: they are built at low priority beside the dependencies, in a process group
+	# Servers and Kubernetes take minutes: they are built at low priority beside the dependencies, in a process group
 	# of their own.
 	log=$$(mktemp)
-	setsid nice -n 19 sh -c 'tests/servers/build.sh minio && tests/servers/build.sh toxiproxy && tests/cluster/programs/build.sh' \
+	setsid nice -n 19 sh -c 'for server in minio toxiproxy versitygw moto; do tests/servers/build.sh $$server || exit; done
+	    tests/cluster/programs/build.sh' \
 	    >"$$log" 2>&1 </dev/null & builder=$$!
 	trap 'kill -- -$$builder 2>/dev/null || true; rm -f "$$log"' EXIT
 	say 'cargo fmt --check'
@@ -29,7 +30,7 @@ test: tools ## Everything that must pass: format, clippy, all tests, the chart, 
 	say 'build the tests'
 	cargo test --release --locked --no-run
 	cargo test --release --locked --no-run --test e2e
-	say 'wait for MinIO and Kubernetes'
+	say 'wait for the servers and Kubernetes'
 	wait $$builder || { cat "$$log" >&2; exit 1; }
 	cat "$$log"
 	trap 'rm -f "$$log"' EXIT

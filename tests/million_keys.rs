@@ -303,6 +303,10 @@ impl Store for Fake {
         Ok(Deleted::Missing)
     }
 
+    async fn upload_days(&self, _: &[&str]) -> Result<Option<u32>> {
+        Ok(None)
+    }
+
     async fn probe(&self, _: &[String; 2]) -> Result<Capabilities> {
         Ok(Capabilities::default())
     }

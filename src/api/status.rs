@@ -112,6 +112,9 @@ pub struct PlanStatus {
     /// Objects under the source prefix that were left out.
     pub skipped_objects: i64,
     pub estimated_output_objects: i64,
+    /// After so many days a rule of the bucket aborts open uploads, as far as the store tells.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub upload_days: Option<i32>,
 }
 
 #[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Default)]

@@ -34,6 +34,9 @@ pub enum Error {
     TooManyFailedGroups(u64),
     #[error("ledger object {name}: {problem}; create a new job, the sources are untouched")]
     Ledger { name: String, problem: String },
+    /// Of a ledger that was taken for abandoned.
+    #[error("{0} was written lately: a worker is still there; let the ledger be, and look again later")]
+    LedgerInUse(String),
     #[error("the store lists {0} out of order; only stores that list in the order of keys can be compacted")]
     ListingOrder(String),
     #[error(
@@ -76,6 +79,7 @@ impl Error {
             | Self::Changed(_)
             | Self::TooManyFailedGroups(_)
             | Self::Ledger { .. }
+            | Self::LedgerInUse(_)
             | Self::ListingOrder(_)
             | Self::NameTooLong(_)
             | Self::WindowTooSmall { .. }
@@ -116,6 +120,7 @@ impl Error {
             Self::SourceRefused(_) => "SourceRefused",
             Self::TooManyFailedGroups(_) => "TooManyFailedGroups",
             Self::Ledger { .. } => "LedgerDamaged",
+            Self::LedgerInUse(_) => "LedgerInUse",
             Self::ListingOrder(_) => "ListingOutOfOrder",
             Self::OutputLost { .. } => "OutputLost",
             Self::OutputAltered { .. } => "OutputAltered",

@@ -14,9 +14,11 @@ mod fence;
 mod ledger;
 mod output;
 mod planning;
+mod probe;
 mod publish;
 mod reader;
 mod shard;
+mod sweep;
 mod unpublished;
 mod window;
 
@@ -31,8 +33,10 @@ pub use error::Error;
 pub use fence::{Fence, FenceError};
 pub use ledger::{Ledger, Writer};
 pub use planning::{PlanInput, Planned, make_plan, preview};
+pub use probe::probe_alone;
 pub use publish::{Finished, manifest_directory, publish};
 pub use shard::{Ended, ShardInput, run_batches};
+pub use sweep::{Directory, Found, Ledgers, Standing};
 pub use unpublished::{Unpublished, remove_unpublished};
 pub use window::Window;
 

@@ -59,6 +59,14 @@ enum Upload {
     Finished(Head),
 }
 
+/// What the store says of an open upload.
+enum Listed {
+    Parts(Vec<Part>),
+    Gone,
+    /// It does not list parts.
+    Untold,
+}
+
 /// A finished object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Finished {
@@ -109,14 +117,17 @@ impl Output {
         match saved.upload {
             OpenUpload::NotOpened => {}
             OpenUpload::Finished { .. } => output.adopt("its finished object is gone").await?,
-            OpenUpload::Open { id, parts } => match output.sink.store.list_parts(&output.key, &id).await? {
-                None => output.adopt("its upload is gone").await?,
-                Some(listed) => {
+            OpenUpload::Open { id, parts } => match output.listed(&id).await? {
+                Listed::Gone => output.adopt("its upload is gone").await?,
+                Listed::Parts(listed) => {
                     let parts = output.current_parts(parts.len() as u32, &listed)?;
-                    output.upload = Upload::Open {
-                        id,
-                        parts: parts.into_iter().map(|p| Some(p.etag)).collect(),
-                    };
+                    let parts = parts.into_iter().map(|p| Some(p.etag)).collect();
+                    output.upload = Upload::Open { id, parts };
+                }
+                // What the store acknowledged is there. Complete looks at each part's ETag in any case.
+                Listed::Untold => {
+                    let parts = parts.into_iter().map(Some).collect();
+                    output.upload = Upload::Open { id, parts };
                 }
             },
         }
@@ -336,7 +347,7 @@ impl Output {
                         self.upload = Upload::Finished(head);
                         break;
                     }
-                    if self.sink.store.list_parts(&self.key, &id).await?.is_none() {
+                    if matches!(self.listed(&id).await?, Listed::Gone) {
                         self.adopt(&error.to_string()).await?;
                         break;
                     }
@@ -355,9 +366,20 @@ impl Output {
         }
     }
 
+    async fn listed(&self, id: &str) -> Result<Listed, Error> {
+        match self.sink.store.list_parts(&self.key, id).await {
+            Ok(Some(parts)) => Ok(Listed::Parts(parts)),
+            Ok(None) => Ok(Listed::Gone),
+            Err(error) if error.kind == ErrorKind::Unsupported => Ok(Listed::Untold),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     async fn refresh_parts(&mut self, id: &str, count: u32) -> Result<(), Error> {
-        let Some(listed) = self.sink.store.list_parts(&self.key, id).await? else {
-            return self.adopt("its upload is gone").await;
+        let listed = match self.listed(id).await? {
+            Listed::Parts(listed) => listed,
+            Listed::Gone => return self.adopt("its upload is gone").await,
+            Listed::Untold => return Err(self.lost("the store does not list the parts of its upload")),
         };
         let current: Vec<Part> = listed.into_iter().filter(|part| part.number <= count).collect();
         let whole = current.iter().enumerate().all(|(index, part)| {

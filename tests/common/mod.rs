@@ -217,27 +217,97 @@ impl Minio {
             // What is deleted or replaced takes room for 5 minutes otherwise.
             ("MINIO_API_DELETE_CLEANUP_INTERVAL", "1s"),
         ];
-        let server = Guarded::start(arguments, &environment);
-        let mut minio = Self {
-            endpoint: Endpoint {
-                url: format!("http://{address}"),
-                access_key,
-                secret_key,
-            },
-            server,
+        let mut server = Guarded::start(arguments, &environment);
+        let endpoint = Endpoint {
+            url: format!("http://{address}"),
+            access_key,
+            secret_key,
         };
-        minio.wait_until_ready();
-        minio
+        wait_until_ready(&mut server, &endpoint, "MinIO");
+        Self { endpoint, server }
     }
+}
 
-    /// It listens, and says that it is ready, some time before it makes buckets.
-    fn wait_until_ready(&mut self) {
-        let deadline = Instant::now() + Duration::from_mins(1);
-        while !makes_buckets(&self.endpoint) {
-            assert!(!self.server.has_ended(), "MinIO ended while starting");
-            assert!(Instant::now() < deadline, "MinIO is not ready after a minute");
-            std::thread::sleep(Duration::from_millis(100));
+/// A server that is a program of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Program {
+    Minio,
+    /// Over a folder.
+    Versitygw,
+    /// In memory.
+    Moto,
+}
+
+impl Program {
+    /// Of one process for all tests of a test program.
+    pub fn endpoint(self) -> &'static Endpoint {
+        static VERSITYGW: OnceLock<(Endpoint, Guarded)> = OnceLock::new();
+        static MOTO: OnceLock<(Endpoint, Guarded)> = OnceLock::new();
+        match self {
+            Self::Minio => &Minio::shared().endpoint,
+            Self::Versitygw => &VERSITYGW.get_or_init(versitygw).0,
+            Self::Moto => &MOTO.get_or_init(moto).0,
         }
+    }
+}
+
+fn versitygw() -> (Endpoint, Guarded) {
+    let program = build("versitygw");
+    let address = free_address().to_string();
+    let (access_key, secret_key) = (random(), random());
+    let arguments = |data: &Path| {
+        let (program, data) = (program.to_str().unwrap(), data.to_str().unwrap());
+        let command = [
+            program,
+            "--quiet",
+            "--keep-alive",
+            "--port",
+            &address,
+            "posix",
+            data,
+        ];
+        command.map(str::to_owned).to_vec()
+    };
+    let environment = [
+        ("ROOT_ACCESS_KEY_ID", access_key.as_str()),
+        ("ROOT_SECRET_ACCESS_KEY", &secret_key),
+    ];
+    let mut server = Guarded::start(arguments, &environment);
+    let endpoint = Endpoint {
+        url: format!("http://{address}"),
+        access_key,
+        secret_key,
+    };
+    wait_until_ready(&mut server, &endpoint, "versitygw");
+    (endpoint, server)
+}
+
+/// It takes any keys.
+fn moto() -> (Endpoint, Guarded) {
+    let program = build("moto");
+    let address = free_address();
+    let (host, port) = (address.ip().to_string(), address.port().to_string());
+    let arguments = |_: &Path| {
+        let command = [program.to_str().unwrap(), "--host", &host, "--port", &port];
+        command.map(str::to_owned).to_vec()
+    };
+    let mut server = Guarded::start(arguments, &[]);
+    let endpoint = Endpoint {
+        url: format!("http://{address}"),
+        access_key: random(),
+        secret_key: random(),
+    };
+    wait_until_ready(&mut server, &endpoint, "moto");
+    (endpoint, server)
+}
+
+/// One listens, and says that it is ready, some time before it makes buckets.
+fn wait_until_ready(server: &mut Guarded, endpoint: &Endpoint, name: &str) {
+    let deadline = Instant::now() + Duration::from_mins(1);
+    while !makes_buckets(endpoint) {
+        assert!(!server.has_ended(), "{name} ended while starting");
+        assert!(Instant::now() < deadline, "{name} is not ready after a minute");
+        std::thread::sleep(Duration::from_millis(100));
     }
 }
 

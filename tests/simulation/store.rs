@@ -29,6 +29,7 @@ pub struct Habits {
     /// Like SSE-KMS: equal bytes have different ETags.
     pub random_etags: bool,
     pub conditional: bool,
+    pub lists_parts: bool,
     /// Of 1,000 requests, so many fail before they take effect.
     pub errors: u32,
     /// Of 1,000 requests, so many take effect and are not answered.
@@ -317,7 +318,11 @@ impl Store for MemoryStore {
     }
 
     async fn list_parts(&self, key: &str, upload: &str) -> Result<Option<Vec<Part>>> {
+        let lists_parts = self.habits.lists_parts;
         self.request("ListParts", key, |state| {
+            if !lists_parts {
+                return Err(error("ListParts", key, ErrorKind::Unsupported));
+            }
             Ok(state.uploads.get(upload).map(|upload| {
                 let part = |(number, (etag, bytes)): (&u32, &(String, Bytes))| Part {
                     number: *number,
@@ -426,6 +431,10 @@ impl Store for MemoryStore {
         .await
     }
 
+    async fn upload_days(&self, _: &[&str]) -> Result<Option<u32>> {
+        Ok(None)
+    }
+
     async fn probe(&self, keys: &[String; 2]) -> Result<Capabilities> {
         let habits = self.habits;
         self.request("probe", &keys[0], |_| {
@@ -435,7 +444,7 @@ impl Store for MemoryStore {
                 conditional_complete: habits.conditional,
                 size_guard: habits.conditional,
                 conditional_delete: habits.conditional,
-                list_parts: true,
+                list_parts: habits.lists_parts,
                 list_uploads: true,
             })
         })

@@ -1,4 +1,4 @@
-//! Whole jobs by the program itself, over MinIO and over a folder: what was put in comes out, record by
+//! Whole jobs by the program itself, over four servers: what was put in comes out, record by
 //! record, and nothing else is there afterwards.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -11,6 +11,7 @@ mod sources;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use common::Program;
 use compaction_operator::api::CompactionJob;
 use compaction_operator::engine::Manifest;
 use crc_fast::CrcAlgorithm;
@@ -265,12 +266,22 @@ async fn three_jobs_in_a_row(site: &Site, kill: bool) {
 
 #[tokio::test]
 async fn jobs_over_minio_take_every_record_once_though_a_worker_is_killed() {
-    Box::pin(three_jobs_in_a_row(&Site::minio().await, true)).await;
+    Box::pin(three_jobs_in_a_row(&Site::of(Program::Minio).await, true)).await;
 }
 
 #[tokio::test]
-async fn jobs_over_a_folder_take_every_record_once() {
-    Box::pin(three_jobs_in_a_row(&Site::folder().await, false)).await;
+async fn jobs_over_versitygw_take_every_record_once_though_a_worker_is_killed() {
+    Box::pin(three_jobs_in_a_row(&Site::of(Program::Versitygw).await, true)).await;
+}
+
+#[tokio::test]
+async fn jobs_over_moto_take_every_record_once_though_a_worker_is_killed() {
+    Box::pin(three_jobs_in_a_row(&Site::of(Program::Moto).await, true)).await;
+}
+
+#[tokio::test]
+async fn jobs_over_a_folder_take_every_record_once_though_a_worker_is_killed() {
+    Box::pin(three_jobs_in_a_row(&Site::folder().await, true)).await;
 }
 
 /// A group of which outputs are finished before its last source turns out to be cut off.
@@ -377,7 +388,17 @@ async fn sources_are_deleted(site: &Site) {
 
 #[tokio::test]
 async fn minio_does_not_honour_conditional_deletes_and_sources_are_deleted_only_when_told_so() {
-    sources_are_deleted(&Site::minio().await).await;
+    sources_are_deleted(&Site::of(Program::Minio).await).await;
+}
+
+#[tokio::test]
+async fn sources_in_versitygw_are_deleted_as_asked() {
+    sources_are_deleted(&Site::of(Program::Versitygw).await).await;
+}
+
+#[tokio::test]
+async fn sources_in_moto_are_deleted_as_asked() {
+    sources_are_deleted(&Site::of(Program::Moto).await).await;
 }
 
 #[tokio::test]

@@ -4,6 +4,8 @@ use super::Deciding;
 use super::limits::STARTING;
 use crate::api::{Mode, ReadyWhen, Reason, ShardStatus, bounded, conditions as types, set_condition};
 
+const DAY_SECONDS: i64 = 86_400;
+
 impl Deciding<'_> {
     /// The state of a job that is at work.
     pub(super) fn set_state(&mut self) {
@@ -53,8 +55,27 @@ impl Deciding<'_> {
             && shards.iter().all(|s| s.waits == 0 || s.has_progressed())
         {
             let (type_, reason) = (types::STORAGE_ACCESSIBLE, Reason::Reachable);
-            self.set_condition(type_, Some(true), reason, "every worker reached it");
+            let warning = self.upload_rule();
+            let message = warning.as_deref().unwrap_or("every worker reached it");
+            self.set_condition(type_, Some(true), reason, message);
         }
+    }
+
+    /// Told where the job may take longer than the bucket lets an upload be open.
+    fn upload_rule(&self) -> Option<String> {
+        let days = self.next.plan.as_ref()?.upload_days?;
+        let deadline = self.observed.job.spec.total_active_deadline_seconds;
+        let takes = deadline.or_else(|| {
+            let start = self.next.start_time.as_ref()?;
+            let estimate = self.next.progress.as_ref()?.estimated_completion_time.as_ref()?;
+            Some(estimate.0.duration_since(start.0).as_secs())
+        })?;
+        (takes > i64::from(days) * DAY_SECONDS).then(|| {
+            format!(
+                "every worker reached it; a rule of the bucket aborts uploads after {days} days, and this job may \
+                 take longer: an output whose upload is aborted is built again"
+            )
+        })
     }
 
     pub(super) fn set_condition(&mut self, type_: &str, status: Option<bool>, reason: Reason, message: &str) {

@@ -152,7 +152,7 @@ mod tests {
     use super::*;
     use ErrorKind::*;
 
-    const ALL: [ErrorKind; 20] = [
+    const ALL: [ErrorKind; 21] = [
         NotFound,
         NoSuchBucket,
         NoSuchUpload,
@@ -160,6 +160,7 @@ mod tests {
         InvalidPart,
         PartTooSmall,
         InvalidRequest,
+        Unsupported,
         Denied,
         CredentialsInvalid,
         CredentialsMissing,

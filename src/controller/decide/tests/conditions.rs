@@ -89,6 +89,7 @@ fn largest(character: &str) -> Value {
         source_bytes: big,
         skipped_objects: big,
         estimated_output_objects: big,
+        upload_days: Some(i32::MAX),
     });
     for shard in &mut world.status_mut().shards {
         shard.epoch = 100_000;
@@ -149,4 +150,26 @@ fn the_largest_status_stays_below_64_kib() {
     assert_eq!(status["shards"].as_array().unwrap().len(), 64);
     let size = serde_json::to_vec(&status).unwrap().len();
     assert!(size <= 64 << 10, "{size} bytes");
+}
+
+#[test]
+fn a_job_that_may_outlast_the_rule_for_uploads_is_told() {
+    let told = |days: Option<i32>, deadline: Option<i64>| {
+        let mut world = World::running(&[3]);
+        world.job.spec.total_active_deadline_seconds = deadline;
+        let status = world.status_mut();
+        status.plan.as_mut().unwrap().upload_days = days;
+        status.shards[0].checkpoint.sequence += 1;
+        world.step();
+        assert_eq!(world.condition(types::STORAGE_ACCESSIBLE), ("True", "Reachable"));
+        world
+            .message(types::STORAGE_ACCESSIBLE)
+            .contains("aborts uploads after 1 days")
+    };
+    let day = 86_400;
+    assert!(told(Some(1), Some(day + 1)));
+    assert!(!told(Some(1), Some(day)));
+    assert!(!told(None, Some(10 * day)));
+    // Nobody can say yet how long it takes.
+    assert!(!told(Some(1), None));
 }
