@@ -45,7 +45,7 @@ impl ProbeReport {
             Ok(Some(days)) => UploadRule::Days(days),
             Err(error) => UploadRule::Untold(error.to_string()),
         };
-        let lacks = points(&capabilities).into_iter().filter(|point| !point.honoured);
+        let lacks = points(capabilities).into_iter().filter(|point| !point.honoured);
         Ok(Self {
             capabilities,
             without: lacks.map(|point| (point.name, point.without)).collect(),
@@ -60,7 +60,7 @@ struct Point {
     without: &'static str,
 }
 
-fn points(can: &Capabilities) -> [Point; 7] {
+fn points(can: Capabilities) -> [Point; 7] {
     let point = |name, honoured, without| Point {
         name,
         honoured,
@@ -111,11 +111,12 @@ impl fmt::Display for ProbeReport {
             name,
             honoured,
             without,
-        } in points(&self.capabilities)
+        } in points(self.capabilities)
         {
-            match honoured {
-                true => writeln!(f, "{name:20} yes")?,
-                false => writeln!(f, "{name:20} no   {without}")?,
+            if honoured {
+                writeln!(f, "{name:20} yes")?;
+            } else {
+                writeln!(f, "{name:20} no   {without}")?;
             }
         }
         match &self.upload_rule {

@@ -66,7 +66,7 @@ pub fn write(rows: &[Row]) {
         };
         let went_on = row
             .went_on
-            .map_or("".to_owned(), |time| format!("{:.1} s", time.as_secs_f64()));
+            .map_or(String::new(), |time| format!("{:.1} s", time.as_secs_f64()));
         let (written, read) = (kibibytes(row.written_again), kibibytes(row.read_again));
         let Row {
             name,
