@@ -58,6 +58,8 @@ struct Traits {
     refused_attributes: &'static [&'static str],
     /// Those that it takes and forgets.
     forgotten_attributes: &'static [&'static str],
+    /// What it tells of a rule that aborts uploads after 3 days, if it takes one.
+    upload_days: Result<Option<u32>, ErrorKind>,
     /// What comes of a second Complete that demands a free name.
     second_conditional_complete: &'static str,
     /// What comes of a second Complete without a condition.
@@ -90,6 +92,7 @@ const EMBEDDED: Traits = Traits {
     unlistable_keys: &[],
     refused_attributes: &["encryption", "storage class", "tags", "tags beyond ASCII"],
     forgotten_attributes: &[],
+    upload_days: Err(ErrorKind::InvalidRequest),
     second_conditional_complete: "Unknown(NoSuchUpload)",
     second_complete: "Unknown(NoSuchUpload)",
     complete_without_object: "Unknown(NoSuchUpload)",
@@ -107,6 +110,8 @@ const MINIO: Traits = Traits {
         ..EMBEDDED.capabilities
     },
     refused_keys: &["odd/a//b"],
+    // It knows other rules.
+    upload_days: Ok(None),
     // Without a KMS it has no key to encrypt with.
     refused_attributes: &["encryption", "tags beyond ASCII"],
     // It looks at the condition before it looks for the upload.
@@ -140,6 +145,7 @@ const MOTO: Traits = Traits {
     },
     refused_keys: &[],
     unlistable_keys: &["odd/\u{1}control"],
+    upload_days: Ok(Some(3)),
     refused_attributes: &[],
     second_conditional_complete: "Done",
     second_complete: "Done",
