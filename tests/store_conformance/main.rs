@@ -52,7 +52,7 @@ struct Traits {
     capabilities: Capabilities,
     /// Of the keys in `listing.rs`, those that it refuses.
     refused_keys: &'static [&'static str],
-    /// Those after which its listings are not XML any more.
+    /// Those that its listings cannot carry.
     unlistable_keys: &'static [&'static str],
     /// Of the attributes in `objects.rs`, those that it refuses. The others it keeps.
     refused_attributes: &'static [&'static str],
@@ -125,7 +125,8 @@ const VERSITYGW: Traits = Traits {
     // But for an empty one, which is a folder.
     refused_keys: &["odd/folder/"],
     refused_attributes: &[],
-    forgotten_attributes: &["encryption"],
+    unlistable_keys: &["odd/\u{1}control"],
+    forgotten_attributes: &["encryption", "storage class"],
     second_conditional_complete: "Done",
     // It takes an object under the name for the one that the upload has become.
     second_complete: "Done",
@@ -150,6 +151,7 @@ const MOTO: Traits = Traits {
     second_conditional_complete: "Done",
     second_complete: "Done",
     // It fails inside.
+    complete_without_object: "Unknown(ServerError)",
     complete_of_gone_upload: "Unknown(ServerError)",
     part_of_gone_upload: ErrorKind::ServerError,
     ..EMBEDDED
