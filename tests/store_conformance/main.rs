@@ -125,7 +125,8 @@ const VERSITYGW: Traits = Traits {
     // But for an empty one, which is a folder.
     refused_keys: &["odd/folder/"],
     refused_attributes: &[],
-    unlistable_keys: &["odd/\u{1}control"],
+    // The second is the same object as the one with a single slash.
+    unlistable_keys: &["odd/\u{1}control", "odd/a//b"],
     forgotten_attributes: &["encryption", "storage class"],
     second_conditional_complete: "Done",
     // It takes an object under the name for the one that the upload has become.
