@@ -52,12 +52,14 @@ struct Traits {
     capabilities: Capabilities,
     /// Of the keys in `listing.rs`, those that it refuses.
     refused_keys: &'static [&'static str],
-    /// Those after which its listings are not XML any more.
+    /// Those that its listings cannot carry.
     unlistable_keys: &'static [&'static str],
     /// Of the attributes in `objects.rs`, those that it refuses. The others it keeps.
     refused_attributes: &'static [&'static str],
     /// Those that it takes and forgets.
     forgotten_attributes: &'static [&'static str],
+    /// What it tells of a rule that aborts uploads after 3 days, if it takes one.
+    upload_days: Result<Option<u32>, ErrorKind>,
     /// What comes of a second Complete that demands a free name.
     second_conditional_complete: &'static str,
     /// What comes of a second Complete without a condition.
@@ -90,6 +92,7 @@ const EMBEDDED: Traits = Traits {
     unlistable_keys: &[],
     refused_attributes: &["encryption", "storage class", "tags", "tags beyond ASCII"],
     forgotten_attributes: &[],
+    upload_days: Err(ErrorKind::InvalidRequest),
     second_conditional_complete: "Unknown(NoSuchUpload)",
     second_complete: "Unknown(NoSuchUpload)",
     complete_without_object: "Unknown(NoSuchUpload)",
@@ -107,6 +110,8 @@ const MINIO: Traits = Traits {
         ..EMBEDDED.capabilities
     },
     refused_keys: &["odd/a//b"],
+    // It knows other rules.
+    upload_days: Ok(None),
     // Without a KMS it has no key to encrypt with.
     refused_attributes: &["encryption", "tags beyond ASCII"],
     // It looks at the condition before it looks for the upload.
@@ -120,7 +125,9 @@ const VERSITYGW: Traits = Traits {
     // But for an empty one, which is a folder.
     refused_keys: &["odd/folder/"],
     refused_attributes: &[],
-    forgotten_attributes: &["encryption"],
+    // The second is the same object as the one with a single slash.
+    unlistable_keys: &["odd/\u{1}control", "odd/a//b"],
+    forgotten_attributes: &["encryption", "storage class"],
     second_conditional_complete: "Done",
     // It takes an object under the name for the one that the upload has become.
     second_complete: "Done",
@@ -140,10 +147,12 @@ const MOTO: Traits = Traits {
     },
     refused_keys: &[],
     unlistable_keys: &["odd/\u{1}control"],
+    upload_days: Ok(Some(3)),
     refused_attributes: &[],
     second_conditional_complete: "Done",
     second_complete: "Done",
     // It fails inside.
+    complete_without_object: "Unknown(ServerError)",
     complete_of_gone_upload: "Unknown(ServerError)",
     part_of_gone_upload: ErrorKind::ServerError,
     ..EMBEDDED

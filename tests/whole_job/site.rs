@@ -58,6 +58,10 @@ impl Site {
         site
     }
 
+    pub fn is_slow(&self) -> bool {
+        matches!(self.place, Place::Program(Program::Moto, _))
+    }
+
     pub fn honours_conditional_deletes(&self) -> bool {
         !matches!(self.place, Place::Program(Program::Minio, _))
     }
