@@ -69,7 +69,7 @@ async fn whatever_the_store_answers_the_job_ends_right_and_leaves_nothing_behind
     for shape in Shape::ALL {
         let undisturbed = Arc::new(Undisturbed::run(shape).await);
         for case in cases::all() {
-            let name = table::name(&case, shape);
+            let name = format!("{} | {}", table::name(&case), shape.name());
             if case.only.is_some_and(|only| only != shape) || !name.contains(&only) {
                 continue;
             }

@@ -9,25 +9,25 @@ use crate::shape::Shape;
 use crate::site::Site;
 
 pub struct Row {
-    name: String,
-    fails: bool,
+    case: String,
+    shape: Shape,
     pub struck: usize,
-    attempts: usize,
+    requests: usize,
     workers: i64,
     written_again: i64,
     read_again: i64,
     went_on: Option<Duration>,
 }
 
-/// Operation, fault, how often, shape.
-pub fn name(case: &Case, shape: Shape) -> String {
+/// Operation, fault, how often.
+pub fn name(case: &Case) -> String {
     let rule = case.fault();
     let behind = match case.rules.len() {
         1 => String::new(),
         _ => format!(", after {}: {}", case.rules[0].on, case.rules[0].fault),
     };
-    let (on, fault, often) = (rule.on, rule.fault, rule.often);
-    format!("{on} | {fault}{behind} | {often} | {}", shape.name())
+    let ends = if case.fails.is_some() { ": fails" } else { "" };
+    format!("{} | {}{behind} | {}{ends}", rule.on, rule.fault, rule.often)
 }
 
 impl Row {
@@ -35,10 +35,10 @@ impl Row {
         let seen = site.proxy.seen();
         let last = case.rules.len() - 1;
         Self {
-            name: name(case, undisturbed.shape),
-            fails: case.fails.is_some(),
+            case: name(case),
+            shape: undisturbed.shape,
             struck: seen.struck[last],
-            attempts: seen.matched[last],
+            requests: seen.matched[last],
             workers: site.state("job")["status"]["shards"][0]["epoch"]
                 .as_i64()
                 .unwrap(),
@@ -47,43 +47,49 @@ impl Row {
             went_on: seen.went_on,
         }
     }
+
+    fn cells(&self) -> [String; 6] {
+        let kibibytes = |bytes: i64| (bytes.max(0) / 1024).to_string();
+        let seconds = |time: Duration| format!("{:.1}", time.as_secs_f64());
+        [
+            self.struck.to_string(),
+            self.requests.to_string(),
+            self.workers.to_string(),
+            kibibytes(self.written_again),
+            kibibytes(self.read_again),
+            self.went_on.map_or_else(|| "none".to_owned(), seconds),
+        ]
+    }
 }
 
-/// Into the file that `FAULTS_TABLE` names.
+const HEAD: &str = "\
+| operation | fault | how often | struck | requests | workers | written again | read again | went on after |
+|---|---|---|---|---|---|---|---|---|
+";
+
+/// Into the file that `FAULTS_TABLE` names. The shapes are beside each other, bytes are in KiB, times in seconds.
 pub fn write(rows: &[Row]) {
     let Some(path) = std::env::var_os("FAULTS_TABLE") else {
         return;
     };
-    let mut table = String::from(
-        "| operation | fault | how often | shape | ends | struck | requests | workers | written again | read again | went on after |\n\
-         |---|---|---|---|---|---|---|---|---|---|---|\n",
-    );
+    let mut cases: Vec<&str> = Vec::new();
     for row in rows {
-        let ends = if row.fails {
-            "failed, then retried"
-        } else {
-            "succeeded"
-        };
-        let went_on = row
-            .went_on
-            .map_or(String::new(), |time| format!("{:.1} s", time.as_secs_f64()));
-        let (written, read) = (kibibytes(row.written_again), kibibytes(row.read_again));
-        let Row {
-            name,
-            struck,
-            attempts,
-            workers,
-            ..
-        } = row;
-        writeln!(
-            table,
-            "| {name} | {ends} | {struck} | {attempts} | {workers} | {written} | {read} | {went_on} |"
-        )
-        .unwrap();
+        if !cases.contains(&row.case.as_str()) {
+            cases.push(&row.case);
+        }
+    }
+    let mut table = HEAD.to_owned();
+    for case in cases {
+        let of_shape = |shape| rows.iter().find(|row| row.case == case && row.shape == shape);
+        let cells = Shape::ALL.map(|shape| {
+            let row = of_shape(shape);
+            row.map_or_else(|| std::array::from_fn(|_| "–".to_owned()), Row::cells)
+        });
+        write!(table, "| {case} |").unwrap();
+        for (tails, parts) in cells[0].iter().zip(&cells[1]) {
+            write!(table, " {tails} / {parts} |").unwrap();
+        }
+        table.push('\n');
     }
     std::fs::write(path, table).unwrap();
-}
-
-fn kibibytes(bytes: i64) -> String {
-    format!("{} KiB", bytes.max(0) / 1024)
 }
