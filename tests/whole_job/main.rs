@@ -302,7 +302,14 @@ async fn one_group_fails(site: &Site) {
     site.visit(async |bucket| bucket.put_all(sources.stored.clone()).await)
         .await;
 
-    let first = site.run("first", &json!({"maxFailedGroups": 1})).await;
+    let first = site
+        .run(
+            "first",
+            &json!({
+                "maxFailedGroups": 1, "output": {"prefix": "out/", "targetObjectSize": "6Mi"},
+            }),
+        )
+        .await;
     let written: i64 = first
         .status
         .as_ref()
@@ -312,7 +319,7 @@ async fn one_group_fails(site: &Site) {
         .map(|s| s.checkpoint.bytes_written)
         .sum();
     assert!(
-        written as u64 > 12 * MIB,
+        written as u64 > 6 * MIB,
         "no output was finished of the group that failed"
     );
     site.visit(async |bucket| {
