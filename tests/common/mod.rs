@@ -214,8 +214,6 @@ impl Minio {
             ("MINIO_BROWSER", "off"),
             ("MINIO_UPDATE", "off"),
             ("MINIO_API_ROOT_ACCESS", "on"),
-            // What is deleted or replaced takes room for 5 minutes otherwise.
-            ("MINIO_API_DELETE_CLEANUP_INTERVAL", "1s"),
         ];
         let mut server = Guarded::start(arguments, &environment);
         let endpoint = Endpoint {

@@ -97,32 +97,36 @@ impl Fault {
         match self {
             Self::BlackHole => {
                 way.poison("timeout", Stream::Requests, json!({"timeout": 0}))
-                    .await
+                    .await;
             }
             Self::NoAnswer => {
                 way.poison("timeout", Stream::Answers, json!({"timeout": 0}))
-                    .await
+                    .await;
             }
             Self::StallSending => gate.hold_up_requests(),
             Self::StallReceiving => gate.hold_up_answers(),
             Self::Reset => {
                 way.poison("reset_peer", Stream::Requests, json!({"timeout": 0}))
-                    .await
+                    .await;
             }
             Self::ResetAnswer => {
                 way.poison("reset_peer", Stream::Answers, json!({"timeout": 0}))
-                    .await
+                    .await;
             }
             Self::CutOff => {
                 let bytes = if moment == Moment::Reading { 2000 } else { 50 };
                 way.poison("limit_data", Stream::Answers, json!({"bytes": bytes}))
                     .await;
             }
-            Self::TrickleSending => way.poison("slicer", Stream::Requests, slice).await,
-            Self::TrickleReceiving => way.poison("slicer", Stream::Answers, slice).await,
+            Self::TrickleSending => {
+                way.poison("slicer", Stream::Requests, slice).await;
+            }
+            Self::TrickleReceiving => {
+                way.poison("slicer", Stream::Answers, slice).await;
+            }
             Self::Latency => {
                 way.poison("latency", Stream::Answers, json!({"latency": 5000}))
-                    .await
+                    .await;
             }
             Self::Refused => gate.refuse().await,
             Self::NameGone => {

@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Mutex;
-use std::time::Duration;
 
 use tempfile::TempDir;
 use tokio::task::spawn_blocking;
@@ -13,7 +12,6 @@ use crate::site::own_address;
 /// MiB. Holds what a job needs, and is filled in a moment.
 const MEMORY: u32 = 256;
 const FILLER: &str = "filler";
-const LARGEST: usize = 16 << 20;
 
 pub enum Server {
     Shared(Endpoint),
@@ -91,7 +89,7 @@ impl Server {
     pub async fn fill(&self) {
         let client = self.endpoint().client();
         client.create_bucket().bucket(FILLER).send().await.unwrap();
-        for size in [LARGEST, 1 << 20, 256 << 10] {
+        for size in [16 << 20, 1 << 20, 256 << 10] {
             for number in 0.. {
                 let put = client.put_object().bucket(FILLER).key(format!("{size}-{number}"));
                 let body = vec![b'x'; size];
@@ -102,20 +100,12 @@ impl Server {
         }
     }
 
-    /// Deletes what [`Server::fill`] has put, and waits until there is room, which MinIO makes later.
     pub async fn make_room(&self) {
         let client = self.endpoint().client();
         let listed = client.list_objects_v2().bucket(FILLER).send().await.unwrap();
         for object in listed.contents.unwrap_or_default() {
             let delete = client.delete_object().bucket(FILLER).key(object.key.unwrap());
             delete.send().await.unwrap();
-        }
-        let put = || {
-            let put = client.put_object().bucket(FILLER).key("room");
-            put.body(vec![b'x'; LARGEST].into()).send()
-        };
-        while put().await.is_err() {
-            tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
 }
