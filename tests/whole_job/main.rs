@@ -347,7 +347,7 @@ async fn one_group_fails(site: &Site) {
 
 #[tokio::test]
 async fn over_minio_a_group_that_fails_leaves_nothing_and_is_the_next_jobs() {
-    Box::pin(one_group_fails(&Site::minio().await)).await;
+    Box::pin(one_group_fails(&Site::of(Program::Minio).await)).await;
 }
 
 #[tokio::test]
