@@ -304,9 +304,12 @@ impl CompactionJobStatus {
             .saturating_add(now.duration_since(since).as_secs().max(0))
     }
 
-    /// No worker runs any more.
+    /// No worker runs any more. Less than a second counts for one: a job whose workers end at once has a limit too.
     pub fn stop_active_clock(&mut self, now: Timestamp) {
-        self.active_seconds = self.active_seconds_at(now);
+        let least = self.active_seconds.saturating_add(1);
+        if self.active_since.is_some() {
+            self.active_seconds = self.active_seconds_at(now).max(least);
+        }
         self.active_since = None;
     }
 

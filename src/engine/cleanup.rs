@@ -99,9 +99,12 @@ pub(super) async fn end_recorded(store: &dyn Store, ledger: &Ledger) -> Result<(
 
 /// Ends the uploads of one record: the one whose id it has, or, for an intention, all that are found open.
 /// The request that opens an upload is repeated when its answer is lost, so there may be one whose id nobody
-/// has learned; the key is this job's alone, so what is open is ours.
+/// has learned; the key is this job's alone, so what is open is ours. Records go last, so one that is gone since
+/// it was listed was deleted by the clean-up of a late worker, which had ended its uploads before.
 async fn end_upload(store: &dyn Store, ledger: &Ledger, record: &Object) -> Result<(), Error> {
-    let record = ledger.upload_record(&record.key).await?;
+    let Some(record) = ledger.upload_record(&record.key).await? else {
+        return Ok(());
+    };
     let ids = match record.id {
         Some(id) => vec![id],
         None => uploads_of(store, &record.key).await?,

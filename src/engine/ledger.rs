@@ -258,10 +258,12 @@ impl Ledger {
         Ok(name)
     }
 
-    pub(crate) async fn upload_record(&self, key: &str) -> Result<UploadRecord, Error> {
-        let bytes = self.store.get(key, MAX_RECORD_BYTES).await?;
-        let bytes = bytes.ok_or_else(|| damaged(key, "it is missing".to_owned()))?;
-        serde_json::from_slice(&bytes).map_err(|error| damaged(key, error.to_string()))
+    pub(crate) async fn upload_record(&self, key: &str) -> Result<Option<UploadRecord>, Error> {
+        let Some(bytes) = self.store.get(key, MAX_RECORD_BYTES).await? else {
+            return Ok(None);
+        };
+        let record = serde_json::from_slice(&bytes);
+        record.map(Some).map_err(|error| damaged(key, error.to_string()))
     }
 }
 

@@ -184,7 +184,9 @@ impl Ledgers {
     }
 
     async fn recorded(&self, ledger: &Ledger, name: &str) -> Result<Vec<(String, String)>, Error> {
-        let record = ledger.upload_record(name).await?;
+        let Some(record) = ledger.upload_record(name).await? else {
+            return Ok(Vec::new());
+        };
         let key = record.key;
         // Of an output, or of a list in the ledger itself.
         let file = key.rsplit('/').next().unwrap_or_default();

@@ -131,6 +131,17 @@ fn pass_on(mut client: TcpStream, server: &str, refuses: &dyn Fn(&[u8]) -> bool,
         std::io::copy(&mut back, &mut to).ok();
         to.shutdown(Shutdown::Both).ok();
     });
+    pass_requests(&mut client, &mut server, refuses, answer);
+    // Ends the thread as well.
+    server.shutdown(Shutdown::Both).ok()
+}
+
+fn pass_requests(
+    client: &mut TcpStream,
+    server: &mut TcpStream,
+    refuses: &dyn Fn(&[u8]) -> bool,
+    answer: &str,
+) -> Option<()> {
     let mut bytes = vec![0; 64 << 10];
     loop {
         // A request comes after the answer to the one before, so what arrives begins with it.

@@ -364,6 +364,8 @@ async fn of_a_job_that_is_deleted_before_its_end_only_what_others_own_is_left() 
 async fn a_decision_to_publish_outlives_the_job() {
     for announced in [true, false] {
         let cluster = Cluster::new().await;
+        // So the worker waits for leave, and its ledger is there when the job is deleted.
+        cluster.api.set("/spec/sourceDisposition", json!("Delete"));
         assert_eq!(cluster.run(&mut cluster.pod("pod-1"))["reason"], "Done");
         let success = "out/_compaction/uid-1/_SUCCESS";
         if !announced {

@@ -335,3 +335,12 @@ fn a_view_that_lags_behind_does_not_count_the_same_time_twice() {
     let mut job = serde_json::to_value(&world.job).unwrap();
     json_patch::patch(&mut job, &late.patch).unwrap_err();
 }
+
+#[test]
+fn a_worker_that_ends_at_once_counts_for_a_second() {
+    let mut world = World::running(&[3]);
+    world.step();
+    world.end_with(0, Some(exit::STORAGE), "StorageError", "bucket: no answer");
+    world.step();
+    assert_eq!(world.status().active_seconds, 1);
+}
