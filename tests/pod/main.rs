@@ -365,7 +365,7 @@ async fn a_decision_to_publish_outlives_the_job() {
     for announced in [true, false] {
         let cluster = Cluster::new().await;
         // So the worker waits for leave, and its ledger is there when the job is deleted.
-        cluster.api.set("/spec/sourceDisposition", json!("Delete"));
+        cluster.api.job.lock().unwrap()["spec"]["sourceDisposition"] = json!("Delete");
         assert_eq!(cluster.run(&mut cluster.pod("pod-1"))["reason"], "Done");
         let success = "out/_compaction/uid-1/_SUCCESS";
         if !announced {
