@@ -3,6 +3,7 @@
 
 mod condition;
 mod crd;
+mod deduplicate;
 mod job;
 mod quantity;
 mod status;
@@ -10,6 +11,7 @@ mod validate;
 
 pub use condition::{Reason, condition, set_condition, types as conditions};
 pub use crd::crds_yaml;
+pub use deduplicate::{Deduplicate, OnUnkeyedRecord, Tombstone};
 pub use job::*;
 pub use quantity::Quantity;
 pub use status::*;

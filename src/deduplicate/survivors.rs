@@ -76,6 +76,11 @@ impl Selection {
         }
     }
 
+    /// The position before that of any record of the source.
+    pub fn first(&self) -> u64 {
+        self.range.start
+    }
+
     /// The last position that a record of the source can have.
     pub fn last(&self) -> u64 {
         self.range.end - 1

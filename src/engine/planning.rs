@@ -10,10 +10,11 @@ use super::fence::Heartbeat;
 use super::output::{Output, Sink};
 use super::{Context, Error, Ledger, clean_up, manifest_directory};
 use crate::api::{self, CompactionJob, Limits, OnFault, PlanStatus, SourceDisposition};
+use crate::deduplicate::{Rules, Tombstone};
 use crate::format;
 use crate::plan::{
-    self, Builder, Frozen, JobName, LeftOut, Numbered, Outline, Plan, Segment, Selector, Shape, Source,
-    Verdict,
+    self, Builder, Deduplicate, Frozen, JobName, LeftOut, Numbered, Outline, Plan, Segment, Selector, Shape,
+    Source, Verdict,
 };
 use crate::store::{Attributes, Capabilities, Object, Store};
 
@@ -176,6 +177,7 @@ fn freeze(input: &PlanInput<'_>) -> Frozen {
         api::FormatType::Lines => format::Kind::Lines,
     };
     let metadata = spec.output.object_metadata.clone().unwrap_or_default();
+    let deduplicate = spec.deduplicate.as_ref().map(|wanted| deduplicate(wanted, input));
     Frozen {
         format: format::Settings {
             format,
@@ -195,6 +197,24 @@ fn freeze(input: &PlanInput<'_>) -> Frozen {
             content_type: metadata.content_type,
             tags: metadata.tags,
         },
+        deduplicate,
+    }
+}
+
+fn deduplicate(wanted: &api::Deduplicate, input: &PlanInput<'_>) -> Deduplicate {
+    let tombstone = wanted.tombstone.as_ref().map(|tombstone| Tombstone {
+        pointer: tombstone.pointer.clone(),
+        equals: tombstone.equals.clone(),
+        expired_before: (tombstone.retention_seconds > 0).then(|| input.now - tombstone.retention_seconds),
+    });
+    Deduplicate {
+        rules: Rules {
+            key: wanted.key.clone(),
+            version: wanted.version.clone(),
+            tombstone,
+            keep_unkeyed: wanted.on_unkeyed_record == api::OnUnkeyedRecord::Keep,
+        },
+        table_bytes: input.limits.table,
     }
 }
 

@@ -16,6 +16,7 @@ pub use builder::{Builder, Numbered, Outline, SEGMENT_SOURCES, Shape};
 pub use segment::{Entry, Segment, Source};
 pub use select::{InvalidGlob, LeftOut, Selector, Verdict};
 
+use crate::deduplicate::Rules;
 use crate::format;
 use crate::store::{Attributes, Capabilities};
 
@@ -68,6 +69,18 @@ pub struct Frozen {
     pub skip_bad: bool,
     pub skip_missing: bool,
     pub attributes: Attributes,
+    /// Only the latest record of each key is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deduplicate: Option<Deduplicate>,
+}
+
+/// How the latest records are found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Deduplicate {
+    pub rules: Rules,
+    /// Keys in memory at one time take so many bytes, at most. Output bytes do not depend on it.
+    pub table_bytes: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -142,6 +155,13 @@ impl Plan {
         use sha2::{Digest, Sha256};
         let text = format!("{sha256}\n{shard}\n{directory}\n{number}\n{encoder}");
         hex::encode(Sha256::digest(text))
+    }
+
+    /// Whether nothing that the plan leaves unread may hold older records of a key. What is too young comes later,
+    /// and what the user excludes is none of the data.
+    pub fn covers_older(&self) -> bool {
+        let unread = |reason| self.left_out.contains_key(&reason);
+        !unread(LeftOut::TooLarge) && !unread(LeftOut::Archived)
     }
 
     /// An estimate of the requests the job makes: (reads and lists, writes).

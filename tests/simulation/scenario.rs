@@ -31,6 +31,7 @@ pub fn tiny(spec: &CompactionJobSpec) -> Result<Limits, InvalidSpec> {
         max_source: bytes(&spec.source.max_object_size).min(9_000),
         cut: 48,
         max_record: 4096,
+        table: 1200,
     })
 }
 

@@ -68,6 +68,7 @@ fn a_minimal_job_is_accepted_with_the_documented_defaults() {
         max_source: 128 * mi,
         cut: 4 * mi,
         max_record: 8 * mi,
+        table: 4096 * mi,
     };
     assert_eq!(limits, expected);
     let spec = job.spec;

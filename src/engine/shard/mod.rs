@@ -2,6 +2,7 @@
 
 mod check;
 mod checkpoint;
+mod deduplicate;
 mod outputs;
 mod pace;
 mod work;
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 use self::checkpoint::Last;
 use self::work::Work;
+use super::body::Stage;
 use super::{Context, Error};
 use crate::api::Checkpoint;
 use crate::plan::Plan;
@@ -42,10 +44,7 @@ pub struct ShardInput {
 pub async fn run_batches(context: &Context, input: &ShardInput) -> Result<Ended, Error> {
     let mut last = Last::load(context, input).await?;
     loop {
-        let ended = match Work::resume(context, input, &mut last).await {
-            Ok(mut work) => work.run().await,
-            Err(error) => Err(error),
-        };
+        let ended = stage(context, input, &mut last).await;
         // Whatever ended the work: every batch that is stored counts. A fence that says no is not asked again.
         if !matches!(ended, Err(Error::Fence(_))) {
             last.point(context).await?;
@@ -59,7 +58,20 @@ pub async fn run_batches(context: &Context, input: &ShardInput) -> Result<Ended,
                 last.record_attempt(context, input).await?;
                 return Err(error);
             }
-            other => return other,
+            Ok(Some(ended)) => return Ok(ended),
+            Ok(None) => {}
+            Err(error) => return Err(error),
         }
+    }
+}
+
+/// Works up to the end of the shard, or, where there are stages, of the one that it is in: `None`.
+async fn stage(context: &Context, input: &ShardInput, last: &mut Last) -> Result<Option<Ended>, Error> {
+    let stage = deduplicate::stage(&input.plan, last.body.as_ref());
+    match (stage, &input.plan.frozen.deduplicate) {
+        (Some(stage @ (Stage::Mark | Stage::Settle)), Some(rules)) => {
+            deduplicate::run(context, input, last, rules, stage).await
+        }
+        _ => Work::resume(context, input, last).await?.run().await,
     }
 }
