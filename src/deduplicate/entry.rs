@@ -1,8 +1,8 @@
 //! What is remembered of a record while its key is marked, and the bytes of a run of such entries.
 
 /// Bits of a [`Position`] below the sign of an expired tombstone.
-const RECORD_BITS: u32 = 35;
-const SOURCE_ENTRY_BITS: u32 = 12;
+const RECORD_BITS: u32 = 33;
+const SOURCE_ENTRY_BITS: u32 = 14;
 const SEGMENT_BITS: u32 = 16;
 
 /// Where a record is in its shard: in which entry of which segment, and the how manieth record of that source.

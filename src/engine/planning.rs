@@ -6,6 +6,7 @@ use std::sync::Arc;
 use futures::{StreamExt, TryStreamExt, stream};
 
 use super::consumed::{Consumed, Line};
+use super::earlier::earlier_outputs;
 use super::fence::Heartbeat;
 use super::output::{Output, Sink};
 use super::{Context, Error, Ledger, clean_up, manifest_directory};
@@ -160,6 +161,7 @@ fn assemble(
         totals: outline.totals,
         left_out: outline.left_out,
         folded,
+        superseded: outline.superseded,
     }
 }
 
@@ -268,6 +270,10 @@ async fn scan(
         target_bytes: input.limits.target,
         parallelism: spec.parallelism as usize,
     });
+    if spec.deduplicate.is_some() {
+        let outputs = earlier_outputs(store, &spec.output.prefix, &spec.source.prefix).await?;
+        builder = builder.with_earlier(outputs);
+    }
     let mut full = Vec::new();
     let mut last: Option<String> = None;
     loop {

@@ -258,11 +258,19 @@ async fn write_manifest(
             heartbeat.step().await?;
         }
     }
-    file.append(b"],\n\"superseded\": []").await?;
-    let objects = plan.totals.sources - skipped.len() as u64;
-    let sources = json!({"objects": objects, "bytes": plan.totals.bytes, "records": records});
+    file.append(b"]").await?;
+    let superseded: Vec<&str> = plan.superseded.iter().map(|output| output.key.as_str()).collect();
+    file.json(",\n\"superseded\": ", &superseded).await?;
+    let dropped: i64 = finished
+        .checkpoints
+        .iter()
+        .map(|checkpoint| checkpoint.records_dropped)
+        .sum();
+    let objects = plan.own_sources() - skipped.len() as u64;
+    let read = records + dropped as u64;
+    let sources = json!({"objects": objects, "bytes": plan.totals.bytes, "records": read});
     file.json(",\n\"sources\": ", &sources).await?;
-    file.json(",\n\"recordsDropped\": ", &0).await?;
+    file.json(",\n\"recordsDropped\": ", &dropped).await?;
     file.json(",\n\"skipped\": ", skipped).await?;
     file.append(b"\n}\n").await?;
     Ok(PublishStatus {

@@ -45,6 +45,9 @@ pub struct Plan {
     pub left_out: BTreeMap<LeftOut, LeftOutCount>,
     /// Jobs whose consumed lists this plan has taken over into its own.
     pub folded: Vec<String>,
+    /// Outputs of earlier jobs that are read again and replaced.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub superseded: Vec<Source>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -155,6 +158,11 @@ impl Plan {
         use sha2::{Digest, Sha256};
         let text = format!("{sha256}\n{shard}\n{directory}\n{number}\n{encoder}");
         hex::encode(Sha256::digest(text))
+    }
+
+    /// Sources of its own: those that no earlier job has made.
+    pub fn own_sources(&self) -> u64 {
+        self.totals.sources - self.superseded.len() as u64
     }
 
     /// Whether nothing that the plan leaves unread may hold older records of a key. What is too young comes later,

@@ -37,6 +37,7 @@ fn plan() -> Plan {
         totals: Totals::default(),
         left_out: BTreeMap::new(),
         folded: Vec::new(),
+        superseded: Vec::new(),
     }
 }
 

@@ -163,7 +163,7 @@ pub struct Expected {
     pub taken: BTreeSet<String>,
 }
 
-fn encode(records: &[String], newline: bool, compression: u32, bad: bool) -> Vec<u8> {
+pub fn encode(records: &[String], newline: bool, compression: u32, bad: bool) -> Vec<u8> {
     let mut raw = records.join("\n").into_bytes();
     if newline && !raw.is_empty() {
         raw.push(b'\n');

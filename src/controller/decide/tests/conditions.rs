@@ -102,6 +102,7 @@ fn largest(character: &str) -> Value {
             bytes_read: big,
             bytes_written: big,
             skipped_sources: big,
+            records_dropped: big,
             attempts: 99,
             time: Some(now.clone()),
         };

@@ -168,8 +168,10 @@ impl<'a> Mark<'a> {
         let Some(current) = self.current.as_mut().filter(|current| !current.left_out) else {
             return Ok(());
         };
-        let fresh = !current.begun && current.offset.is_none();
         let key = &current.source.key;
+        // What an earlier job made of many sources is never left out.
+        let earlier = key.starts_with(&self.input.plan.output_prefix);
+        let fresh = !current.begun && current.offset.is_none() && !earlier;
         let checked = match bytes {
             Ok(bytes) if fresh && frozen.skip_bad => {
                 match check(self.context, frozen, &current.source, bytes.clone()).await {
