@@ -115,11 +115,10 @@ pub async fn preview(store: &Arc<dyn Store>, input: &PlanInput<'_>) -> Result<Pl
 }
 
 fn planned(plan: &Plan, sha256: String, location: String) -> Planned {
-    let batch_bytes = plan.frozen.batch_bytes;
     let total_batches: Vec<i64> = plan
         .shards
         .iter()
-        .map(|s| s.batches(batch_bytes).max(1) as i64)
+        .map(|shard| plan.frozen.batches(shard).max(1) as i64)
         .collect();
     let status = PlanStatus {
         sha256,

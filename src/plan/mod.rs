@@ -106,10 +106,15 @@ pub struct ShardPlan {
     pub bytes: u64,
 }
 
-impl ShardPlan {
+impl Frozen {
+    /// How often each source is read.
+    fn readings(&self) -> u64 {
+        if self.deduplicate.is_some() { 2 } else { 1 }
+    }
+
     /// An estimate: the end of a batch depends on where cuts lie.
-    pub fn batches(&self, batch_bytes: u64) -> u64 {
-        batches(self.sources, self.bytes, batch_bytes)
+    pub fn batches(&self, shard: &ShardPlan) -> u64 {
+        self.readings() * batches(shard.sources, shard.bytes, self.batch_bytes)
     }
 }
 
@@ -175,17 +180,13 @@ impl Plan {
     /// An estimate of the requests the job makes: (reads and lists, writes).
     pub fn estimated_requests(&self) -> (u64, u64) {
         let objects = self.totals.sources + self.totals.left_out;
-        let reads = objects.div_ceil(1000)
-            + self
-                .totals
-                .sources
-                .max(self.totals.bytes.div_ceil(crate::api::CUT_BYTES));
+        let ranges = self
+            .totals
+            .sources
+            .max(self.totals.bytes.div_ceil(crate::api::CUT_BYTES));
+        let reads = objects.div_ceil(1000) + self.frozen.readings() * ranges;
         let parts = self.totals.bytes.div_ceil(self.frozen.part_bytes);
-        let batches: u64 = self
-            .shards
-            .iter()
-            .map(|s| s.batches(self.frozen.batch_bytes))
-            .sum();
+        let batches: u64 = self.shards.iter().map(|shard| self.frozen.batches(shard)).sum();
         let writes = parts.max(self.totals.estimated_outputs) + 2 * batches + self.segments.len() as u64 + 4;
         (reads, writes)
     }

@@ -205,6 +205,49 @@ fn the_backoff_may_not_exceed_its_maximum() {
 }
 
 #[test]
+fn keys_are_json_pointers_and_a_tombstone_has_an_age() {
+    let path = "spec.deduplicate";
+    accepted(
+        path,
+        json!({"key": ["/user/id", "/a~1b/~0", "/0"], "version": "/at"}),
+    );
+    let pointer = "^(/([^~/]|~[01])*)+$";
+    for key in ["", "id", "/a~2"] {
+        refused(path, json!({"key": [key]}), pointer);
+        refused(path, json!({"key": ["/id"], "version": key}), pointer);
+    }
+    let tombstone = |seconds: i64| json!({"pointer": "/op", "equals": "delete", "retentionSeconds": seconds});
+    accepted(path, json!({"key": ["/id"], "tombstone": tombstone(0)}));
+    accepted(
+        path,
+        json!({"key": ["/id"], "version": "/at", "tombstone": tombstone(1)}),
+    );
+    refused(
+        path,
+        json!({"key": ["/id"], "tombstone": tombstone(1)}),
+        "retentionSeconds needs deduplicate.version",
+    );
+}
+
+#[test]
+fn whether_and_how_records_are_deduplicated_cannot_be_changed() {
+    let without = with("metadata.name", json!("job"));
+    let by = |key: &str| with("spec.deduplicate", json!({"key": [key]}));
+    for (old, new) in [
+        (&without, &by("/id")),
+        (&by("/id"), &without),
+        (&by("/id"), &by("/name")),
+    ] {
+        let problems = new.check(Some(old)).unwrap_err();
+        assert!(
+            problems.len() == 1 && problems[0].contains("deduplicate cannot be changed"),
+            "{problems:#?}"
+        );
+    }
+    assert!(by("/id").check(Some(&by("/id"))).is_ok());
+}
+
+#[test]
 fn an_endpoint_is_a_url() {
     for endpoint in ["https://s3.example", "http://127.0.0.1:9000"] {
         accepted("spec.storage.s3.endpoint", json!(endpoint));

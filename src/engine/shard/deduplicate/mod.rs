@@ -75,3 +75,9 @@ fn settling(window: Window, rules: &Deduplicate, state: &Deduplication) -> u64 {
     let free = window.bytes.saturating_sub(largest * layout.entry_bytes() as u64);
     free.min(rules.table_bytes)
 }
+
+/// As much of it as the runs can fill in one pass.
+fn needed(rules: &Deduplicate, state: &Deduplication) -> u64 {
+    let entries: u64 = state.runs.iter().map(|run| run.entries).sum();
+    (entries / 4 * 5 + 64) * rules.rules.layout().entry_bytes() as u64
+}

@@ -6,7 +6,7 @@ use tokio::time::timeout;
 
 use super::super::checkpoint::Last;
 use super::super::{Ended, ShardInput};
-use super::settling;
+use super::{needed, settling};
 use crate::deduplicate::{HashRange, Latest, Survivors};
 use crate::engine::body::{Deduplication, Stage};
 use crate::engine::{Context, Error};
@@ -23,7 +23,8 @@ pub(super) async fn run(
         .as_ref()
         .and_then(|body| body.deduplicate.clone())
         .unwrap_or_default();
-    let latest = Latest::new(rules.rules.layout(), settling(context.window, rules, &state));
+    let bytes = settling(context.window, rules, &state).min(needed(rules, &state));
+    let latest = Latest::new(rules.rules.layout(), bytes);
     let mut settle = Settle {
         context,
         input,
