@@ -103,6 +103,14 @@ fn merge(settings: &Settings, sources: &[Lines], start: Option<&Cut>, chunk: usi
         }
     }
     merge.finish(&mut out);
+    let (source, codec) = (sources.len(), merge.output_codec());
+    cuts.push(Cut {
+        source,
+        offset: None,
+        before: 0,
+        codec,
+        out: out.len(),
+    });
     (out, cuts)
 }
 
