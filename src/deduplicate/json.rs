@@ -35,13 +35,11 @@ impl Pointers {
     }
 
     fn member_mut(&mut self, name: String) -> &mut Self {
-        let at = match self.members.iter().position(|(known, _)| *known == name) {
-            Some(at) => at,
-            None => {
-                self.members.push((name, Self::default()));
-                self.members.len() - 1
-            }
-        };
+        let known = self.members.iter().position(|(known, _)| *known == name);
+        let at = known.unwrap_or(self.members.len());
+        if known.is_none() {
+            self.members.push((name, Self::default()));
+        }
         &mut self.members[at].1
     }
 

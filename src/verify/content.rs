@@ -133,7 +133,7 @@ struct Splitter {
     record: Sha256,
     inside: bool,
     /// With the record so far.
-    marker: Option<(Marker, Vec<u8>)>,
+    marker: Option<Box<(Marker, Vec<u8>)>>,
 }
 
 impl Write for Splitter {
@@ -157,20 +157,20 @@ impl Write for Splitter {
 impl Splitter {
     fn with(marker: Option<Marker>) -> Self {
         Self {
-            marker: marker.map(|marker| (marker, Vec::new())),
+            marker: marker.map(|marker| Box::new((marker, Vec::new()))),
             ..Self::default()
         }
     }
 
     fn update(&mut self, bytes: &[u8]) {
         self.record.update(bytes);
-        if let Some((_, record)) = &mut self.marker {
-            record.extend_from_slice(bytes);
+        if let Some(marked) = &mut self.marker {
+            marked.1.extend_from_slice(bytes);
         }
     }
 
     fn end_record(&mut self) {
-        if let Some((marker, record)) = &mut self.marker {
+        if let Some((marker, record)) = self.marker.as_deref_mut() {
             marker.take(record);
             record.clear();
         }
@@ -189,7 +189,7 @@ impl Splitter {
         }
         (
             self.records,
-            self.marker.map_or_else(Vec::new, |(marker, _)| marker.marks),
+            self.marker.map_or_else(Vec::new, |marked| marked.0.marks),
         )
     }
 }

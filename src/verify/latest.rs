@@ -111,7 +111,9 @@ impl Marker {
 
 fn digest(parts: &[&[u8]]) -> u128 {
     let mut hash = Sha256::new();
-    parts.iter().for_each(|part| hash.update(part));
+    for part in parts {
+        hash.update(part);
+    }
     hash.finalize()
         .iter()
         .take(16)
@@ -167,7 +169,11 @@ fn version(value: &Value) -> Option<i128> {
 fn is_tombstone(rule: &Tombstone, json: &Value) -> bool {
     match json.pointer(&rule.pointer) {
         Some(Value::String(text)) => *text == rule.equals,
-        Some(other) => other.to_string() == rule.equals,
+        // By its text, whatever it is.
+        Some(other) => {
+            let text = other.to_string();
+            text == rule.equals
+        }
         None => false,
     }
 }
@@ -272,7 +278,9 @@ mod tests {
     fn marks(records: &[&str]) -> Vec<Mark> {
         let share = Share::all(0).next().unwrap();
         let mut marker = Marker::new(&rules(), share, 0, 0);
-        records.iter().for_each(|record| marker.take(record.as_bytes()));
+        for record in records {
+            marker.take(record.as_bytes());
+        }
         marker.marks
     }
 
@@ -348,7 +356,9 @@ mod tests {
         let records: Vec<String> = (0..100).map(|id| format!(r#"{{"id":{id},"at":1}}"#)).collect();
         let counts = (0..3).map(|number| {
             let mut marker = Marker::new(&rules(), Share { number, of: 3 }, 0, 0);
-            records.iter().for_each(|record| marker.take(record.as_bytes()));
+            for record in &records {
+                marker.take(record.as_bytes());
+            }
             marker.marks.len()
         });
         assert_eq!(counts.sum::<usize>(), 100);

@@ -202,7 +202,12 @@ fn where_hardly_anything_is_kept_there_are_cuts_all_the_same() {
         newline: true,
     };
     for compression in [Compression::None, Compression::Gzip] {
-        let (out, cuts) = merge(&settings(compression, 16), &[source.clone()], None, 100);
+        let (out, cuts) = merge(
+            &settings(compression, 16),
+            std::slice::from_ref(&source),
+            None,
+            100,
+        );
         // 8,000 bytes, and at most 16 times 16 between cuts.
         assert!(out.is_empty() && cuts.len() >= 30, "{} cuts", cuts.len());
     }

@@ -276,7 +276,9 @@ async fn deduplicated_in_a_row(seed: u64) {
 }
 
 fn sorted(mut records: BTreeMap<String, Vec<String>>) -> BTreeMap<String, Vec<String>> {
-    records.values_mut().for_each(|records| records.sort());
+    for records in records.values_mut() {
+        records.sort();
+    }
     records
 }
 
@@ -535,7 +537,7 @@ fn the_latest_record_of_each_key_comes_out_in_the_same_bytes_whatever_happens() 
 #[test]
 fn the_latest_records_of_five_jobs_in_a_row_are_those_of_all_sources_together() {
     run_seeds("deduplicated_in_a_row", 24, |seed| {
-        simulate(deduplicated_in_a_row(seed))
+        simulate(deduplicated_in_a_row(seed));
     });
 }
 

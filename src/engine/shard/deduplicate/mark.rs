@@ -110,9 +110,8 @@ impl<'a> Mark<'a> {
                 return Err(Error::Deadline(self.input.deadline.as_secs()));
             };
             match end? {
-                BatchEnd::Marked if self.context.stop.is_cancelled() => return Ok(Some(Ended::Stopped)),
+                _ if self.context.stop.is_cancelled() => return Ok(Some(Ended::Stopped)),
                 BatchEnd::Marked => return Ok(None),
-                BatchEnd::More if self.context.stop.is_cancelled() => return Ok(Some(Ended::Stopped)),
                 BatchEnd::More => {}
             }
         }
