@@ -411,7 +411,7 @@ fn a_group_that_is_to_be_whole_lies_in_one_shard() {
         ..SHAPE
     };
     let (outline, segments) = with_earlier(shape, 40, 40);
-    assert!(outline.segments.len() > 20);
+    assert!(outline.segments.len() > 10);
     let mut shards_of: BTreeMap<String, BTreeSet<usize>> = BTreeMap::new();
     for (number, shard) in outline.shards.iter().enumerate() {
         for segment in &outline.segments[shard.first..shard.first + shard.count] {
