@@ -15,10 +15,11 @@ help: ## Show this list.
 .PHONY: test
 test: tools ## Everything that must pass: format, clippy, all tests, the chart, the operator on a real cluster (root).
 	@say() { printf '\n== %s\n' "$$*"; }
-	# MinIO and Kubernetes take minutes: they are built at low priority beside the dependencies, in a process group
+	# Servers and Kubernetes take minutes: they are built at low priority beside the dependencies, in a process group
 	# of their own.
 	log=$$(mktemp)
-	setsid nice -n 19 sh -c 'tests/servers/build.sh minio && tests/cluster/programs/build.sh' \
+	setsid nice -n 19 sh -c 'for server in minio toxiproxy versitygw moto; do tests/servers/build.sh $$server || exit; done
+	    tests/cluster/programs/build.sh' \
 	    >"$$log" 2>&1 </dev/null & builder=$$!
 	trap 'kill -- -$$builder 2>/dev/null || true; rm -f "$$log"' EXIT
 	say 'cargo fmt --check'
@@ -29,7 +30,7 @@ test: tools ## Everything that must pass: format, clippy, all tests, the chart, 
 	say 'build the tests'
 	cargo test --release --locked --no-run
 	cargo test --release --locked --no-run --test e2e
-	say 'wait for MinIO and Kubernetes'
+	say 'wait for the servers and Kubernetes'
 	wait $$builder || { cat "$$log" >&2; exit 1; }
 	cat "$$log"
 	trap 'rm -f "$$log"' EXIT
@@ -46,7 +47,12 @@ chart: ## What the Helm chart renders and refuses.
 
 .PHONY: e2e
 e2e: tools ## The operator on a real cluster, brought up for it (root), or that of E2E_KUBECONFIG.
-	@tests/e2e/run.sh $(E2E_ARGUMENTS)
+	@tests/e2e/run.sh
+
+.PHONY: chaos
+chaos: tools ## Several jobs while all sorts of things are killed and cut off (root): CHAOS_SECONDS, an hour by default.
+	@export CHAOS_SECONDS=$${CHAOS_SECONDS:-3600}
+	E2E_PARTS=chaos tests/e2e/run.sh
 
 .PHONY: lint
 lint: tools ## Format and clippy; licences and bans if cargo-deny is installed.
@@ -63,6 +69,15 @@ lint: tools ## Format and clippy; licences and bans if cargo-deny is installed.
 bench: ## Compaction beside a plain copy, the memory of a worker, the operator at scale (as root). Not part of the tests.
 	cargo bench --locked --bench compaction
 	cargo bench --locked --bench operator
+
+.PHONY: nightly
+nightly: tools ## The long versions of tests: every fault on the way to the store (root). Prints the table.
+	@tests/servers/build.sh minio
+	tests/servers/build.sh toxiproxy
+	table=$$(mktemp)
+	trap 'rm -f "$$table"' EXIT
+	FAULTS=all FAULTS_TABLE=$$table cargo test --release --locked --test network_faults -- --nocapture
+	cat "$$table"
 
 .PHONY: crds
 crds: ## Generate crds/ and the chart's copy from the types.

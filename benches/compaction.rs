@@ -1,23 +1,32 @@
 //! Compaction beside a plain concurrent copy with the same client, on the same server, in one run; and
 //! the memory of a worker at 1 GiB and 8 GiB of input. Prints the tables of `docs/performance.md`.
 //!
-//! `cargo bench --bench compaction` (or `make bench`) runs all of it; `-- speed` or `-- memory` a half.
-//! Server, copy and compaction are processes of their own, so that CPU time is told apart.
+//! `cargo bench --bench compaction` (or `make bench`) runs all of it; `-- speed` or `-- memory` a half,
+//! `-- speed minio none` one server and one compression. Server, copy and compaction are processes of
+//! their own, so that CPU time is told apart.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "../tests/common/mod.rs"]
+mod common;
+
 use std::io::{BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use compaction_operator::local::server;
-use compaction_operator::store::{AccessKeys, CredentialsFrom, Put, S3, Settings, Store};
+use bytes::Bytes;
+use common::{Embedded, Endpoint, Minio};
+use compaction_operator::store::{AccessKeys, CredentialsFrom, Object, Put, S3, Settings, Store};
 use futures::{StreamExt, TryStreamExt, stream};
 
 const PAIRS: usize = 3;
 const COPY_CONCURRENCY: usize = 64;
+
+const BUCKET: &str = "bench";
+const SERVERS: [Kind; 2] = [Kind::Minio, Kind::Embedded];
+const CODECS: [Codec; 3] = [Codec::None, Codec::Gzip, Codec::Zstd];
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
@@ -25,48 +34,67 @@ fn main() {
     match words[..] {
         ["serve", dir] => block_on(serve(Path::new(dir))),
         ["copy", from, to] => block_on(copy(from, to)),
-        ["speed"] => speed(),
+        ["speed", server, codec] => {
+            let server = SERVERS.into_iter().filter(|kind| kind.name() == server);
+            let codec: Vec<Codec> = CODECS.into_iter().filter(|kind| kind.name() == codec).collect();
+            speed(server, &codec);
+        }
+        ["speed"] => speed(SERVERS, &CODECS),
         ["memory"] => memory(),
         _ => {
-            speed();
+            speed(SERVERS, &CODECS);
             memory();
         }
     }
 }
 
-fn block_on<F: Future<Output = ()>>(future: F) {
-    tokio::runtime::Runtime::new().unwrap().block_on(future);
+fn block_on<F: Future>(future: F) -> F::Output {
+    tokio::runtime::Runtime::new().unwrap().block_on(future)
 }
 
 /// Until standard input closes.
 async fn serve(dir: &Path) {
-    let server = server::start(dir).await.unwrap();
-    let keys = server.keys();
-    println!("{}\n{}\n{}", server.endpoint(), keys.access_key, keys.secret_key);
+    let (endpoint, _server) = Embedded::serve(dir).await;
+    println!(
+        "{}\n{}\n{}",
+        endpoint.url, endpoint.access_key, endpoint.secret_key
+    );
     tokio::task::spawn_blocking(|| std::io::stdin().lines().count())
         .await
         .unwrap();
 }
 
-async fn copy(from: &str, to: &str) {
-    let mut settings = Settings::new("bench");
-    settings.endpoint = std::env::var("BENCH_ENDPOINT").ok();
+async fn store(endpoint: &Endpoint) -> Arc<dyn Store> {
+    let mut settings = Settings::new(BUCKET);
+    settings.endpoint = Some(endpoint.url.clone());
     settings.credentials = CredentialsFrom::Keys(AccessKeys {
-        access_key: std::env::var("AWS_ACCESS_KEY_ID").unwrap(),
-        secret_key: std::env::var("AWS_SECRET_ACCESS_KEY").unwrap(),
+        access_key: endpoint.access_key.clone(),
+        secret_key: endpoint.secret_key.clone(),
     });
-    let store: Arc<dyn Store> = Arc::new(S3::new(&settings).await.unwrap());
-    let mut objects = Vec::new();
+    Arc::new(S3::new(&settings).await.unwrap())
+}
+
+async fn list(store: &dyn Store, prefix: &str) -> Vec<Object> {
+    let mut objects: Vec<Object> = Vec::new();
     loop {
-        let after = objects
-            .last()
-            .map(|object: &compaction_operator::store::Object| object.key.clone());
-        let page = store.list(from, after.as_deref()).await.unwrap();
+        let after = objects.last().map(|object| object.key.clone());
+        let page = store.list(prefix, after.as_deref()).await.unwrap();
         objects.extend(page.objects);
         if !page.more {
-            break;
+            return objects;
         }
     }
+}
+
+async fn copy(from: &str, to: &str) {
+    let variable = |name| std::env::var(name).unwrap();
+    let endpoint = Endpoint {
+        url: variable("BENCH_ENDPOINT"),
+        access_key: variable("AWS_ACCESS_KEY_ID"),
+        secret_key: variable("AWS_SECRET_ACCESS_KEY"),
+    };
+    let store = store(&endpoint).await;
+    let objects = list(&*store, from).await;
     let concurrency = if objects[0].size > 1 << 20 {
         8
     } else {
@@ -87,21 +115,77 @@ async fn copy(from: &str, to: &str) {
         .unwrap();
 }
 
-/// A server over a temporary directory with the bucket `bench`.
+#[derive(Clone, Copy)]
+enum Kind {
+    Minio,
+    Embedded,
+}
+
+impl Kind {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Minio => "minio",
+            Self::Embedded => "embedded",
+        }
+    }
+}
+
+/// A server with an empty bucket.
 struct Server {
-    _directory: tempfile::TempDir,
-    bucket: PathBuf,
-    child: Child,
-    _input: ChildStdin,
-    endpoint: String,
-    keys: [String; 2],
+    endpoint: Endpoint,
+    /// Ends it.
+    _process: Box<dyn std::any::Any>,
 }
 
 impl Server {
-    fn start() -> Self {
+    fn start(kind: Kind) -> Self {
+        let server = match kind {
+            Kind::Minio => {
+                let minio = Minio::start();
+                Self {
+                    endpoint: minio.endpoint.clone(),
+                    _process: Box::new(minio),
+                }
+            }
+            Kind::Embedded => EmbeddedProcess::start(),
+        };
+        let client = server.endpoint.client();
+        block_on(client.create_bucket().bucket(BUCKET).send()).unwrap();
+        server
+    }
+
+    fn command(&self, program: &Path) -> Command {
+        let mut command = Command::new(program);
+        command
+            .env("AWS_ACCESS_KEY_ID", &self.endpoint.access_key)
+            .env("AWS_SECRET_ACCESS_KEY", &self.endpoint.secret_key)
+            .env("BENCH_ENDPOINT", &self.endpoint.url)
+            .stderr(Stdio::null())
+            .stdout(Stdio::null());
+        command
+    }
+
+    fn clear(&self, prefix: &str) {
+        block_on(async {
+            let store = store(&self.endpoint).await;
+            let keys: Vec<String> = list(&*store, prefix).await.into_iter().map(|o| o.key).collect();
+            for keys in keys.chunks(1000) {
+                store.delete(keys).await.unwrap();
+            }
+        });
+    }
+}
+
+/// The embedded server in a process of its own.
+struct EmbeddedProcess {
+    _directory: tempfile::TempDir,
+    child: Child,
+    _input: ChildStdin,
+}
+
+impl EmbeddedProcess {
+    fn start() -> Server {
         let directory = tempfile::tempdir().unwrap();
-        let bucket = directory.path().join("bench");
-        std::fs::create_dir(&bucket).unwrap();
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["serve", directory.path().to_str().unwrap()])
             .stdin(Stdio::piped())
@@ -111,35 +195,24 @@ impl Server {
         let input = child.stdin.take().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let mut line = || lines.next().unwrap().unwrap();
-        let (endpoint, keys) = (line(), [line(), line()]);
-        Self {
+        let endpoint = Endpoint {
+            url: line(),
+            access_key: line(),
+            secret_key: line(),
+        };
+        let process = Self {
             _directory: directory,
-            bucket,
             child,
             _input: input,
+        };
+        Server {
             endpoint,
-            keys,
+            _process: Box::new(process),
         }
-    }
-
-    fn command(&self, program: &Path) -> Command {
-        let mut command = Command::new(program);
-        command
-            .env("AWS_ACCESS_KEY_ID", &self.keys[0])
-            .env("AWS_SECRET_ACCESS_KEY", &self.keys[1]);
-        command
-            .env("BENCH_ENDPOINT", &self.endpoint)
-            .stderr(Stdio::null())
-            .stdout(Stdio::null());
-        command
-    }
-
-    fn clear(&self, prefix: &str) {
-        std::fs::remove_dir_all(self.bucket.join(prefix)).ok();
     }
 }
 
-impl Drop for Server {
+impl Drop for EmbeddedProcess {
     fn drop(&mut self) {
         self.child.kill().ok();
         self.child.wait().ok();
@@ -258,24 +331,31 @@ impl Codec {
 /// Fills `prefix`; a few different contents are repeated, as making them is slower than moving them.
 fn fill(server: &Server, prefix: &str, codec: Codec, size: usize, count: usize) -> u64 {
     let mut rng = fastrand::Rng::with_seed(1);
-    let contents: Vec<Vec<u8>> = (0..8).map(|_| codec.source(size, &mut rng)).collect();
-    let directory = server.bucket.join(prefix);
-    std::fs::create_dir_all(&directory).unwrap();
-    (0..count)
-        .map(|number| {
-            let content = &contents[number % contents.len()];
-            std::fs::write(directory.join(format!("{number:07}.json")), content).unwrap();
-            content.len() as u64
-        })
-        .sum()
+    let contents: Vec<Bytes> = (0..8).map(|_| codec.source(size, &mut rng).into()).collect();
+    let content = |number: usize| contents[number % contents.len()].clone();
+    block_on(async {
+        let store = store(&server.endpoint).await;
+        stream::iter(0..count)
+            .map(|number| {
+                let (store, content) = (&store, content(number));
+                async move {
+                    let key = format!("{prefix}/{number:07}.json");
+                    store.put(&key, content, Put::default()).await.unwrap();
+                }
+            })
+            .buffer_unordered(16)
+            .collect::<()>()
+            .await;
+    });
+    (0..count).map(|number| content(number).len() as u64).sum()
 }
 
 fn compaction(server: &Server, directory: &Path, number: usize) -> Command {
     let manifest = directory.join(format!("job-{number}.yaml"));
-    let endpoint = &server.endpoint;
+    let endpoint = &server.endpoint.url;
     let text = format!(
         "apiVersion: compaction.dev/v1alpha1\nkind: CompactionJob\nmetadata: {{name: bench}}\nspec:\n  \
-         storage: {{s3: {{bucket: bench, endpoint: \"{endpoint}\"}}}}\n  \
+         storage: {{s3: {{bucket: {BUCKET}, endpoint: \"{endpoint}\"}}}}\n  \
          source: {{prefix: in/, minObjectAgeSeconds: 0}}\n  output: {{prefix: out{number}/}}\n"
     );
     std::fs::write(&manifest, text).unwrap();
@@ -289,15 +369,18 @@ fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
-fn speed() {
+fn speed(servers: impl IntoIterator<Item = Kind>, codecs: &[Codec]) {
     println!(
-        "| objects | compression | copy MB/s | compaction MB/s | speed ratio | copy CPU s/GB | compaction CPU s/GB |"
+        "| server | objects | compression | copy MB/s | compaction MB/s | speed ratio | copy CPU s/GB | compaction CPU s/GB |"
     );
-    println!("|---|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|---|");
     let cases = [(8_000_000, 128), (100_000, 5_000), (10_000, 20_000)];
-    for codec in [Codec::None, Codec::Gzip, Codec::Zstd] {
+    let kinds = servers
+        .into_iter()
+        .flat_map(|kind| codecs.iter().map(move |codec| (kind, *codec)));
+    for (kind, codec) in kinds {
         for (size, count) in cases {
-            let server = Server::start();
+            let server = Server::start(kind);
             let work = tempfile::tempdir().unwrap();
             let gigabytes = fill(&server, "in", codec, size, count) as f64 / 1e9;
             let mut pairs = Vec::new();
@@ -305,9 +388,9 @@ fn speed() {
                 let mut command = server.command(&std::env::current_exe().unwrap());
                 command.args(["copy", "in/", &format!("copy{number}/")]);
                 let copied = measure(command);
-                server.clear(&format!("copy{number}"));
+                server.clear(&format!("copy{number}/"));
                 let compacted = measure(compaction(&server, work.path(), number));
-                server.clear(&format!("out{number}"));
+                server.clear(&format!("out{number}/"));
                 // The first pair warms the page cache.
                 if number > 0 {
                     pairs.push((copied, compacted));
@@ -315,7 +398,8 @@ fn speed() {
             }
             let of = |f: &dyn Fn(&(Cost, Cost)) -> f64| median(pairs.iter().map(f).collect());
             println!(
-                "| {count} x {} | {} | {:.0} | {:.0} | {:.2} | {:.1} | {:.1} |",
+                "| {} | {count} x {} | {} | {:.0} | {:.0} | {:.2} | {:.1} | {:.1} |",
+                kind.name(),
                 if size < 1_000_000 {
                     format!("{} KB", size / 1000)
                 } else {
@@ -335,9 +419,9 @@ fn speed() {
 fn memory() {
     println!("\n| input | compression | peak memory of a worker |");
     println!("|---|---|---|");
-    for codec in [Codec::None, Codec::Gzip, Codec::Zstd] {
+    for codec in CODECS {
         for gigabytes in [1_usize, 8] {
-            let server = Server::start();
+            let server = Server::start(Kind::Embedded);
             let work = tempfile::tempdir().unwrap();
             fill(&server, "in", codec, 8 << 20, gigabytes * 128);
             let cost = measure(compaction(&server, work.path(), 0));

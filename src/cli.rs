@@ -8,6 +8,7 @@ use std::str::FromStr;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use compaction_operator::api::Quantity;
 use compaction_operator::engine::Window;
+use compaction_operator::local::LOCAL_CLUSTER;
 
 /// Compacts objects in S3-compatible storage: durable at every batch, resumable from every checkpoint.
 #[derive(Debug, Parser)]
@@ -25,6 +26,11 @@ pub enum Command {
     Plan(JobArguments),
     /// Read sources and outputs again, and say whether every record is there once.
     Verify(JobArguments),
+    /// Try out what a job's store honours, and show what it means for the job. Leaves nothing behind.
+    Probe(JobArguments),
+    /// Show the working files that jobs have left in a bucket, and sweep those whose job is gone. Without --delete
+    /// it changes nothing.
+    Gc(GcArguments),
     /// Make a few thousand small objects, compact them, and show before and after.
     Demo {
         /// Where to put the demo's bucket; default: a directory of its own under the temporary one.
@@ -74,6 +80,30 @@ pub struct RunArguments {
     /// Bytes that a worker may have in memory at one time.
     #[arg(long, value_name = "SIZE", default_value_t = Size(Window::DEFAULT_BYTES))]
     pub window: Size,
+}
+
+#[derive(Debug, Args)]
+pub struct GcArguments {
+    #[command(flatten)]
+    pub job: JobArguments,
+    /// Whose working files: `local` are those of `run`, others those of an operator with this --cluster-id.
+    #[arg(long, value_name = "ID", default_value = LOCAL_CLUSTER)]
+    pub cluster_id: String,
+    /// UIDs of the jobs that live, with spaces or commas between them; `-` reads them from standard input.
+    #[arg(long, value_name = "UIDS")]
+    pub live: Vec<String>,
+    /// No job lives but those of state files.
+    #[arg(long)]
+    pub none_live: bool,
+    /// State files of `run` whose jobs live, besides JOB.state.json beside the manifest.
+    #[arg(long, value_name = "FILE")]
+    pub state: Vec<PathBuf>,
+    /// What was written later than so long ago is let be.
+    #[arg(long, value_name = "SECONDS", default_value_t = 86_400)]
+    pub min_age_seconds: u32,
+    /// Sweep what is abandoned.
+    #[arg(long)]
+    pub delete: bool,
 }
 
 /// What the controller tells the pod that it makes; every flag can come from the environment.

@@ -1,5 +1,6 @@
 //! The commands: each takes its arguments, calls the library, prints, and returns an exit code.
 
+use std::collections::BTreeSet;
 use std::error::Error as _;
 use std::fmt::Display;
 use std::io::Write as _;
@@ -11,9 +12,10 @@ use std::time::Duration;
 use compaction_operator::api::{CompactionJob, Limits, condition, conditions};
 use compaction_operator::controller;
 use compaction_operator::deadline::within;
-use compaction_operator::engine::{PlanInput, Window, preview};
+use compaction_operator::engine::{Ledgers, PlanInput, Window, preview};
 use compaction_operator::local::{
-    self, Endpoint, Outcome, Recipe, Run, WorkerArguments, demo, manifest, run_worker, server,
+    self, Endpoint, LedgersReport, Outcome, ProbeReport, Recipe, Run, WorkerArguments, demo, manifest,
+    run_worker, server, uid_of_state, uids,
 };
 use compaction_operator::store::{CredentialsFrom, S3, Store};
 use compaction_operator::verify;
@@ -21,6 +23,7 @@ use compaction_operator::worker::{Identity, PodArguments, run_pod, store_setting
 use hyper::StatusCode;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
+use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli;
@@ -77,10 +80,7 @@ pub(crate) async fn run(arguments: cli::RunArguments) -> Answer {
         store,
         output,
     } = &arguments.job;
-    let state = arguments
-        .state
-        .clone()
-        .unwrap_or_else(|| manifest.with_extension("state.json"));
+    let state = arguments.state.clone().unwrap_or_else(|| state_beside(manifest));
     let run = Run::prepare(manifest, &state)?;
     let outcome = drive(
         &run,
@@ -192,12 +192,78 @@ pub(crate) async fn plan(arguments: cli::JobArguments) -> Answer {
     if let Some(server) = server {
         server.stop().await;
     }
-    let summary = local::PlanSummary::of(&plan?);
-    match arguments.output {
-        Format::Json => println!("{}", serde_json::to_string_pretty(&summary)?),
-        Format::Text => print!("{summary}"),
-    }
+    show(&local::PlanSummary::of(&plan?), arguments.output)?;
     Ok(ExitCode::SUCCESS)
+}
+
+pub(crate) async fn probe(arguments: cli::JobArguments) -> Answer {
+    let job = manifest::read(&arguments.manifest, None)?;
+    let (store, server) = connect(&job, arguments.store.as_deref()).await?;
+    let report = ProbeReport::make(&store, &job).await;
+    if let Some(server) = server {
+        server.stop().await;
+    }
+    show(&report?, arguments.output)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(crate) async fn gc(arguments: cli::GcArguments) -> Answer {
+    let job = manifest::read(&arguments.job.manifest, None)?;
+    let living = living(&arguments)?;
+    if arguments.delete && living.is_empty() && !arguments.none_live {
+        return Err(Unusable(
+            "nobody says which jobs live; name them with --live, or say --none-live".to_owned(),
+        ));
+    }
+    let (store, server) = connect(&job, arguments.job.store.as_deref()).await?;
+    let now = jiff::Timestamp::now().as_second();
+    let ledgers = Ledgers::new(
+        store,
+        &job.spec.state_prefix,
+        &arguments.cluster_id,
+        living,
+        now - i64::from(arguments.min_age_seconds),
+    );
+    let report = LedgersReport::make(&ledgers, now, arguments.delete).await;
+    if let Some(server) = server {
+        server.stop().await;
+    }
+    let report = report?;
+    show(&report, arguments.job.output)?;
+    Ok(if report.is_good() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(FAILED)
+    })
+}
+
+/// UIDs of the jobs that are said to live, and of those that state files keep.
+fn living(arguments: &cli::GcArguments) -> Result<BTreeSet<String>, Unusable> {
+    let mut living = BTreeSet::new();
+    for text in &arguments.live {
+        living.extend(match text.as_str() {
+            "-" => uids(&std::io::read_to_string(std::io::stdin())?)?,
+            text => uids(text)?,
+        });
+    }
+    for path in &arguments.state {
+        let uid = uid_of_state(path)?;
+        living.insert(uid.ok_or_else(|| Unusable(format!("{} keeps no job", path.display())))?);
+    }
+    living.extend(uid_of_state(&state_beside(&arguments.job.manifest))?);
+    Ok(living)
+}
+
+fn state_beside(manifest: &Path) -> PathBuf {
+    manifest.with_extension("state.json")
+}
+
+fn show(report: &(impl Display + Serialize), format: Format) -> Result<(), Unusable> {
+    match format {
+        Format::Json => println!("{}", serde_json::to_string_pretty(report)?),
+        Format::Text => print!("{report}"),
+    }
+    Ok(())
 }
 
 /// The most that the kubelet takes of a termination message.
@@ -292,10 +358,7 @@ pub(crate) async fn verify(arguments: cli::JobArguments) -> Answer {
         server.stop().await;
     }
     let report = report?;
-    match arguments.output {
-        Format::Json => println!("{}", serde_json::to_string_pretty(&report)?),
-        Format::Text => print!("{report}"),
-    }
+    show(&report, arguments.output)?;
     Ok(if report.is_good() {
         ExitCode::SUCCESS
     } else {

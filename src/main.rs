@@ -24,6 +24,8 @@ fn main() -> ExitCode {
             Command::Run(arguments) => commands::run(arguments).await,
             Command::Plan(arguments) => commands::plan(arguments).await,
             Command::Verify(arguments) => commands::verify(arguments).await,
+            Command::Probe(arguments) => commands::probe(arguments).await,
+            Command::Gc(arguments) => commands::gc(arguments).await,
             Command::Demo { dir } => commands::demo(dir).await,
             Command::Crds => commands::crds(),
             Command::Controller(arguments) => commands::controller(arguments).await,

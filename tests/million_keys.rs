@@ -12,7 +12,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use compaction_operator::api::{Checkpoint, CompactionJob, DisposeStatus, Limits, PlanStatus, PublishStatus};
+use compaction_operator::api::{
+    Checkpoint, CompactionJob, DisposeStatus, FailedGroup, Limits, PlanStatus, PublishStatus,
+};
 use compaction_operator::engine::{
     Context, Fence, FenceError, Ledger, PlanInput, Window, Writer, make_plan, preview,
 };
@@ -301,6 +303,10 @@ impl Store for Fake {
         Ok(Deleted::Missing)
     }
 
+    async fn upload_days(&self, _: &[&str]) -> Result<Option<u32>> {
+        Ok(None)
+    }
+
     async fn probe(&self, _: &[String; 2]) -> Result<Capabilities> {
         Ok(Capabilities::default())
     }
@@ -319,6 +325,9 @@ impl Fence for Agreeable {
         Ok(())
     }
     async fn advance(&self, _: Checkpoint, _: i64) -> Result<(), FenceError> {
+        Ok(())
+    }
+    async fn give_up(&self, _: Checkpoint, _: i64, _: FailedGroup) -> Result<(), FenceError> {
         Ok(())
     }
     async fn set_plan(&self, _: PlanStatus, _: Vec<i64>) -> Result<(), FenceError> {

@@ -174,6 +174,7 @@ impl Driver<'_> {
             source_bytes: BATCHES * BATCH_BYTES,
             skipped_objects: 10_000_000,
             estimated_output_objects: BATCHES,
+            upload_days: Some(7),
         };
         let totals = vec![TOTAL; SHARDS as usize];
         self.workers[&0].fence.set_plan(plan, totals).await.unwrap();
@@ -316,6 +317,7 @@ fn checkpoint(worker: &Worker, batch: i64, sequence: i64) -> Checkpoint {
         bytes_written: batch * BATCH_BYTES,
         skipped_sources: batch * 100,
         records_dropped: 0,
+        failed_groups: 0,
         attempts: 1,
         time: None,
     }

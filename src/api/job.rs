@@ -41,6 +41,8 @@ pub const FINALIZER: &str = "compaction.dev/cleanup";
         .message("storage, source, format, output, statePrefix, batch.size and upload.partSize cannot be changed, because the plan depends on them; create a new CompactionJob"),
     validation = Rule::new("has(self.deduplicate) == has(oldSelf.deduplicate) && (!has(self.deduplicate) || self.deduplicate == oldSelf.deduplicate)")
         .message("deduplicate cannot be changed, because the plan depends on it; create a new CompactionJob"),
+    validation = Rule::new("!has(self.deduplicate) || self.maxFailedGroups == 0")
+        .message("maxFailedGroups must be 0 with deduplicate: groups are deduplicated several at a time, so none can be given up alone"),
     validation = Rule::new("!self.output.prefix.startsWith(self.source.prefix) && !self.source.prefix.startsWith(self.output.prefix)")
         .message("source.prefix and output.prefix may not contain each other, or outputs would become sources"),
     validation = Rule::new("!self.statePrefix.startsWith(self.output.prefix) && !self.output.prefix.startsWith(self.statePrefix) && !self.source.prefix.startsWith(self.statePrefix)")
@@ -98,6 +100,12 @@ pub struct CompactionJobSpec {
     #[serde(default = "default_backoff_limit")]
     #[schemars(range(min = 0, max = 100))]
     pub backoff_limit: i32,
+    /// How many groups may be given up for a fault of their own (a bad, changed, missing or refused source)
+    /// while the others go on. A group that several shards have a piece of counts for each piece that fails. 0:
+    /// the first such fault stops the job.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 1000))]
+    pub max_failed_groups: i32,
     /// The job fails when workers have run for so long in all. Time in which none runs is not counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 315_360_000))]
@@ -236,7 +244,7 @@ fn default_min_sources_per_group() -> i32 {
 
 #[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum OnFault {
-    /// The job fails and names the object.
+    /// The object's group fails, and the object is named; with it the job, unless `maxFailedGroups` allows it.
     #[default]
     Fail,
     /// The object is left out, counted in the status and listed in the manifest.

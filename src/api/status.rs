@@ -9,7 +9,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{CompactionJob, FINALIZER, Mode, SourceDisposition};
+use super::{CompactionJob, FINALIZER, Mode, SourceDisposition, condition, conditions};
 
 #[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq)]
 #[serde(rename_all = "camelCase")]
@@ -30,7 +30,7 @@ pub struct CompactionJobStatus {
     /// When nothing was left to do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub completion_time: Option<Time>,
-    /// For how long workers have run, up to `activeSince`.
+    /// For how long workers have run before the publication, up to `activeSince`.
     #[serde(default, skip_serializing_if = "is_zero_long")]
     pub active_seconds: i64,
     /// Bytes of sources that had been read when `activeSeconds` was last 0.
@@ -61,6 +61,9 @@ pub struct CompactionJobStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub failures: Vec<Failure>,
+    /// The group that was given up last; the manifest names all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_failed_group: Option<FailedGroup>,
     /// The `spec.retryToken` that was last acted upon.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_token: Option<String>,
@@ -89,6 +92,7 @@ impl Default for CompactionJobStatus {
             dispose: None,
             clean_up_epoch: None,
             failures: Vec::new(),
+            last_failed_group: None,
             retry_token: None,
         }
     }
@@ -108,6 +112,9 @@ pub struct PlanStatus {
     /// Objects under the source prefix that were left out.
     pub skipped_objects: i64,
     pub estimated_output_objects: i64,
+    /// After so many days a rule of the bucket aborts open uploads, as far as the store tells.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub upload_days: Option<i32>,
 }
 
 #[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Default)]
@@ -208,6 +215,9 @@ pub struct Checkpoint {
     pub skipped_sources: i64,
     #[serde(skip_serializing_if = "is_zero_long")]
     pub records_dropped: i64,
+    /// Groups, or pieces of groups, that this shard has given up.
+    #[serde(skip_serializing_if = "is_zero_long")]
+    pub failed_groups: i64,
     /// Attempts at the next batch that passed the deadline.
     #[serde(skip_serializing_if = "is_zero")]
     pub attempts: i32,
@@ -222,6 +232,11 @@ pub struct PublishStatus {
     /// Hash of the manifest.
     pub sha256: String,
     pub outputs: i64,
+    /// Sources whose records are in the outputs.
+    pub sources: i64,
+    /// Groups that failed and have no outputs; the manifest names them.
+    #[serde(skip_serializing_if = "is_zero_long")]
+    pub failed_groups: i64,
     /// Readers have been told: `_SUCCESS` stands beside the manifest.
     pub announced: bool,
     /// By the worker's clock, for display only.
@@ -229,7 +244,8 @@ pub struct PublishStatus {
     pub time: Option<Time>,
 }
 
-/// Clean-up of working files and, where the user wants it, of sources. Made by the controller when the time for it has come.
+/// Clean-up of working files and, where the user wants it, of sources; these go only if the controller has made this, when
+/// the time for it had come.
 #[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Default)]
 #[serde(rename_all = "camelCase", default)]
 pub struct DisposeStatus {
@@ -255,6 +271,16 @@ pub struct Failure {
     pub message: String,
     pub count: i32,
     pub time: Time,
+}
+
+/// Why a group, or a shard's piece of one, was given up.
+#[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct FailedGroup {
+    pub shard: i32,
+    pub reason: String,
+    #[schemars(length(max = 512))]
+    pub message: String,
 }
 
 /// What a worker of a shard has to do next.
@@ -289,6 +315,22 @@ impl CompactionJobStatus {
         self.active_since = None;
     }
 
+    /// Whether there is a condition of this type, and it is True.
+    pub fn is(&self, type_: &str) -> bool {
+        condition(&self.conditions, type_).is_some_and(|condition| condition.status == "True")
+    }
+
+    /// Whether somebody has to help before the job goes on.
+    pub fn has_failed(&self) -> bool {
+        self.is(conditions::STALLED)
+    }
+
+    /// Groups that were given up in all shards so far, a group of several pieces once for each that failed.
+    pub fn failed_groups(&self) -> i64 {
+        let shards = self.shards.iter();
+        shards.map(|shard| shard.checkpoint.failed_groups).sum()
+    }
+
     /// Whether the outputs are published, to the last step.
     pub fn is_announced(&self) -> bool {
         self.publish.as_ref().is_some_and(|publish| publish.announced)
@@ -306,7 +348,8 @@ impl CompactionJob {
         let (Some(status), Some(plan)) = (&self.status, plan) else {
             return (shard == 0).then_some(Duty::Plan);
         };
-        if self.spec.mode == Mode::PlanOnly || plan.source_objects == 0 {
+        let nothing_to_do = self.spec.mode == Mode::PlanOnly || plan.source_objects == 0;
+        if nothing_to_do || self.has_too_many_failed_groups() {
             return None;
         }
         if !status.shards.iter().find(|s| s.index == shard)?.is_done() {
@@ -318,11 +361,18 @@ impl CompactionJob {
         if !status.is_announced() {
             return Some(Duty::Publish);
         }
-        status
-            .dispose
-            .as_ref()
-            .filter(|dispose| !dispose.finished)
-            .map(|_| Duty::Dispose)
+        let open = match &status.dispose {
+            Some(dispose) => !dispose.finished,
+            // Sources that stay need no leave.
+            None => self.spec.source_disposition == SourceDisposition::Retain,
+        };
+        open.then_some(Duty::Dispose)
+    }
+
+    /// Whether more groups failed than may. What is decided to be published is not taken back.
+    pub fn has_too_many_failed_groups(&self) -> bool {
+        let undecided = self.status.as_ref().filter(|status| status.publish.is_none());
+        undecided.is_some_and(|status| status.failed_groups() > i64::from(self.spec.max_failed_groups))
     }
 
     /// Only in the epoch that the controller has begun for it: other workers' work is gone by then.
@@ -341,15 +391,14 @@ impl CompactionJob {
         finalizers.into_iter().any(|finalizer| finalizer == FINALIZER)
     }
 
-    /// When disposing may begin; `None` before the controller has seen the publication.
+    /// From when on sources may be deleted; `None` if they stay, and before the controller has seen the
+    /// publication.
     pub fn dispose_time(&self) -> Option<Timestamp> {
+        if self.spec.source_disposition == SourceDisposition::Retain {
+            return None;
+        }
         let published = self.status.as_ref()?.publish_time.as_ref()?.0;
-        Some(match self.spec.source_disposition {
-            SourceDisposition::Retain => published,
-            SourceDisposition::Delete => {
-                let grace = SignedDuration::from_secs(self.spec.source_retention_seconds);
-                published.saturating_add(grace).unwrap_or(Timestamp::MAX)
-            }
-        })
+        let grace = SignedDuration::from_secs(self.spec.source_retention_seconds);
+        Some(published.saturating_add(grace).unwrap_or(Timestamp::MAX))
     }
 }

@@ -9,11 +9,12 @@ use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::runtime::reflector::Store;
 use kube::{Client, Resource, ResourceExt};
 
+use super::memory::Memory;
 use super::metrics::Metrics;
 use super::news::Notice;
 use super::objects::PodSettings;
 use super::places::Places;
-use super::reconcile::Memory;
+use super::pod_changes::PodChanges;
 use crate::api::{CompactionJob, condition, conditions};
 use crate::deadline::within;
 
@@ -26,6 +27,7 @@ pub(super) struct Context {
     pub client: Client,
     pub pods: PodSettings,
     pub places: Places,
+    pub pod_changes: Arc<PodChanges>,
     pub metrics: Metrics,
     recorder: Recorder,
     /// One a watched namespace, or one for all.
@@ -48,6 +50,7 @@ impl Context {
         pods: PodSettings,
         metrics: Metrics,
         stores: Vec<Store<CompactionJob>>,
+        pod_changes: Arc<PodChanges>,
     ) -> Self {
         let reporter = Reporter {
             controller: "compaction-operator".to_owned(),
@@ -58,6 +61,7 @@ impl Context {
             client,
             pods,
             places: Places::default(),
+            pod_changes,
             metrics,
             stores,
             remembered: Mutex::default(),
@@ -101,6 +105,7 @@ impl Context {
             .unwrap_or_else(PoisonError::into_inner)
             .retain(|uid, _| jobs.contains_key(uid));
         self.places.forget(&jobs);
+        self.pod_changes.forget(|uid| jobs.contains_key(uid));
     }
 
     /// Brings the gauges up to what is known now.

@@ -174,10 +174,13 @@ impl Metrics {
         self.bytes
             .get_or_create(&Direction { direction: "written" })
             .inc_by(counts.bytes_written);
-        self.workers_started.inc_by(counts.workers_started);
         self.workers_lost.inc_by(counts.workers_lost);
         self.deadlines_exceeded.inc_by(counts.deadlines_exceeded);
         self.fenced.inc_by(counts.fenced);
+    }
+
+    pub(super) fn worker_started(&self) {
+        self.workers_started.inc();
     }
 
     pub(super) fn gauge(&self, states: &HashMap<String, i64>, checkpoint_age: Duration) {

@@ -19,7 +19,6 @@ pub(super) struct Counts {
     pub batches: u64,
     pub bytes_read: u64,
     pub bytes_written: u64,
-    pub workers_started: u64,
     pub workers_lost: u64,
     pub deadlines_exceeded: u64,
     pub fenced: u64,
@@ -59,29 +58,46 @@ pub(super) fn notices(before: &CompactionJobStatus, after: &CompactionJobStatus)
     for (old, shard) in pairs(before, after) {
         shard_notices(old, shard, &mut notices);
     }
-    if after.is_announced() && !before.is_announced() {
-        let outputs = after.publish.as_ref().map_or(0, |publish| publish.outputs);
-        notices.push(notice(
-            false,
-            "Published",
-            format!("{outputs} outputs are published"),
-        ));
+    let groups = after.failed_groups();
+    if let Some(last) = after
+        .last_failed_group
+        .as_ref()
+        .filter(|_| groups > before.failed_groups())
+    {
+        let note = format!(
+            "shard {}: {}: {} ({groups} in all)",
+            last.shard, last.reason, last.message
+        );
+        notices.push(notice(true, "GroupFailed", note));
+    }
+    if let Some(publish) = after.publish.as_ref().filter(|publish| publish.announced)
+        && !before.is_announced()
+    {
+        let (outputs, failed) = (publish.outputs, publish.failed_groups);
+        let note = match failed {
+            0 => format!("{outputs} outputs are published"),
+            _ => format!("{outputs} outputs are published, none of {failed} groups that failed"),
+        };
+        notices.push(notice(failed > 0, "Published", note));
     }
     state_notices(before, after, &mut notices);
     notices
 }
 
+/// That the pod of a shard's epoch was made.
+pub(super) fn started(shard: &ShardStatus) -> Notice {
+    let ShardStatus { index, epoch, .. } = shard;
+    if shard.checkpoint.sequence == 0 {
+        let note = format!("shard {index}: a worker of epoch {epoch} begins");
+        return notice(false, "WorkerStarted", note);
+    }
+    let batch = shard.checkpoint.batch;
+    let note = format!("shard {index}: a worker of epoch {epoch} goes on after batch {batch}");
+    notice(false, "Resumed", note)
+}
+
 fn shard_notices(old: &ShardStatus, shard: &ShardStatus, notices: &mut Vec<Notice>) {
     let index = shard.index;
-    // A worker is started in the same patch that clears its waiting time; a bare new epoch only fences.
-    if started(old, shard) {
-        let (reason, from) = match shard.checkpoint.sequence {
-            0 => ("WorkerStarted", "at the beginning".to_owned()),
-            _ => ("Resumed", format!("after batch {}", shard.checkpoint.batch)),
-        };
-        let note = format!("shard {index}: a worker of epoch {} goes on {from}", shard.epoch);
-        notices.push(notice(false, reason, note));
-    }
     if shard.refused > old.refused {
         let note = format!(
             "shard {index}: a worker that came too late was refused ({} in all)",
@@ -92,12 +108,7 @@ fn shard_notices(old: &ShardStatus, shard: &ShardStatus, notices: &mut Vec<Notic
 }
 
 fn state_notices(before: &CompactionJobStatus, after: &CompactionJobStatus, notices: &mut Vec<Notice>) {
-    let became_true = |type_: &str| {
-        let is = |status: &CompactionJobStatus| {
-            condition(&status.conditions, type_).is_some_and(|c| c.status == "True")
-        };
-        is(after) && !is(before)
-    };
+    let became_true = |type_: &str| after.is(type_) && !before.is(type_);
     let message = |type_: &str| {
         condition(&after.conditions, type_).map_or(String::new(), |c| format!("{}: {}", c.reason, c.message))
     };
@@ -125,7 +136,6 @@ pub(super) fn counts(before: &CompactionJobStatus, after: &CompactionJobStatus) 
         counts.bytes_read += rise(old.checkpoint.bytes_read, shard.checkpoint.bytes_read);
         counts.bytes_written += rise(old.checkpoint.bytes_written, shard.checkpoint.bytes_written);
         counts.fenced += rise(old.refused.into(), shard.refused.into());
-        counts.workers_started += u64::from(started(old, shard));
     }
     for failure in &after.failures {
         let more = rise(count(before, failure).into(), failure.count.into());
@@ -136,10 +146,6 @@ pub(super) fn counts(before: &CompactionJobStatus, after: &CompactionJobStatus) 
         }
     }
     counts
-}
-
-fn started(old: &ShardStatus, shard: &ShardStatus) -> bool {
-    shard.epoch > old.epoch && shard.retry_time.is_none()
 }
 
 fn is_late(failure: &Failure) -> bool {
@@ -191,30 +197,27 @@ mod tests {
     }
 
     #[test]
-    fn a_first_worker_starts_and_a_later_one_resumes() {
+    fn a_first_worker_begins_and_a_later_one_resumes() {
+        let told = |value: Value| {
+            let Notice { reason, note, .. } = started(&serde_json::from_value(value).unwrap());
+            (reason, note)
+        };
         assert_eq!(
-            reasons(
-                json!({"shards": [shard(0, 0, 0)]}),
-                json!({"shards": [shard(1, 0, 0)]})
-            ),
-            ["WorkerStarted"]
+            told(shard(1, 0, 0)),
+            ("WorkerStarted", "shard 0: a worker of epoch 1 begins".to_owned())
         );
-        assert_eq!(
-            reasons(
-                json!({"shards": [shard(1, 3, 2)]}),
-                json!({"shards": [shard(2, 3, 2)]})
-            ),
-            ["Resumed"]
+        let (reason, note) = told(shard(2, 3, 2));
+        assert_eq!(reason, "Resumed");
+        assert_eq!(note, "shard 0: a worker of epoch 2 goes on after batch 2");
+    }
+
+    #[test]
+    fn an_epoch_whose_pod_is_not_made_yet_is_no_news() {
+        let (before, after) = (
+            json!({"shards": [shard(1, 3, 2)]}),
+            json!({"shards": [shard(2, 3, 2)]}),
         );
-        let mut only_fenced = shard(2, 3, 2);
-        only_fenced["retryTime"] = json!("2026-01-01T00:00:00Z");
-        assert_eq!(
-            reasons(
-                json!({"shards": [shard(1, 3, 2)]}),
-                json!({"shards": [only_fenced]})
-            ),
-            [""; 0]
-        );
+        assert_eq!(reasons(before, after), [""; 0]);
     }
 
     fn failure(reason: &str, count: i32) -> Value {
@@ -242,6 +245,24 @@ mod tests {
             &status(json!({"shards": [shard(1, 10, 3)]})),
         );
         assert_eq!((counts.batches, counts.bytes_read), (0, 0));
+    }
+
+    #[test]
+    fn groups_that_failed_are_told_with_the_latest_cause() {
+        let status = |groups: i64, message: &str| {
+            let mut shard = shard(1, groups, 0);
+            shard["checkpoint"]["failedGroups"] = json!(groups);
+            status(json!({"shards": [shard], "lastFailedGroup":
+                {"shard": 0, "reason": "BadSource", "message": message}}))
+        };
+        let told = notices(&status(1, "in/a"), &status(3, "in/c"));
+        let note = "shard 0: BadSource: in/c (3 in all)".to_owned();
+        assert_eq!(told, [notice(true, "GroupFailed", note)]);
+        assert_eq!(notices(&status(3, "in/c"), &status(3, "in/c")), []);
+        let published = json!({"publish": {"outputs": 3, "failedGroups": 2, "announced": true}});
+        let told = notices(&CompactionJobStatus::default(), &self::status(published));
+        let note = "3 outputs are published, none of 2 groups that failed".to_owned();
+        assert_eq!(told, [notice(true, "Published", note)]);
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! waiting job holds its place, a published or failed one does not: what it has consumed is in its list,
 //! and a later plan leaves that out.
 
-use crate::api::{CompactionJob, condition, conditions};
+use crate::api::CompactionJob;
 
 /// The job that `job` has to wait for, if there is one among `others`.
 pub(super) fn predecessor<'a>(job: &CompactionJob, others: &'a [CompactionJob]) -> Option<&'a CompactionJob> {
@@ -32,8 +32,7 @@ pub(super) fn has_started(job: &CompactionJob) -> bool {
 
 fn holds_its_place(job: &CompactionJob) -> bool {
     let Some(status) = &job.status else { return true };
-    let stalled = condition(&status.conditions, conditions::STALLED).is_some_and(|c| c.status == "True");
-    !status.is_announced() && status.completion_time.is_none() && !stalled
+    !status.is_announced() && status.completion_time.is_none() && !status.has_failed()
 }
 
 fn place(job: &CompactionJob) -> impl Ord {

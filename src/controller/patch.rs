@@ -4,7 +4,7 @@ use json_patch::jsonptr::PointerBuf;
 use json_patch::{AddOperation, Patch, PatchOperation, RemoveOperation, TestOperation};
 use serde_json::{Map, Value, json};
 
-use crate::api::{CompactionJob, CompactionJobStatus, ShardStatus, condition, conditions};
+use crate::api::{CompactionJob, CompactionJobStatus, ShardStatus};
 
 /// Fields of a shard that its worker writes; the controller only resets the attempts in a checkpoint.
 const OF_THE_WORKER: [&str; 3] = ["refused", "totalBatches", "index"];
@@ -32,7 +32,7 @@ pub(super) fn difference(
             shard(position, before, after, &mut operations)?;
         }
     }
-    if fails(next) && !fails(&old) {
+    if next.has_failed() && !old.has_failed() {
         operations.extend(not_published_since(&old));
     }
     // One who has not seen that this clock was stopped must not add its time once more.
@@ -58,10 +58,6 @@ pub(super) fn difference(
         operations.insert(0, test(&["metadata", "uid"], json!(job.metadata.uid)));
     }
     Ok(Patch(operations))
-}
-
-fn fails(status: &CompactionJobStatus) -> bool {
-    condition(&status.conditions, conditions::STALLED).is_some_and(|c| c.status == "True")
 }
 
 /// What has published is not failed: the sequence of shard 0 rises with the publication.

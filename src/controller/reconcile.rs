@@ -1,11 +1,9 @@
-//! One pass over one job: observe → decide → status → act. What it remembers between passes is only what
-//! may be forgotten at any time.
+//! One pass over one job, if anything has happened to it: observe → decide → status → act.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use json_patch::{Patch, PatchOperation};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use tokio::time::Instant;
@@ -13,45 +11,23 @@ use tokio::time::Instant;
 use super::cluster::{Cluster, Error, Made, Patched};
 use super::context::Context;
 use super::decide::{Decision, Observed, WorkerState, WorkerView, decide};
+use super::memory::{AGAIN, Memory, Need};
 use super::objects::{self, PodSettings};
 use super::superfluous::superfluous;
-use super::watch::Watch;
 use super::{news, overlap};
-use crate::api::{CompactionJob, CompactionJobStatus, condition, conditions};
+use crate::api::{CompactionJob, CompactionJobStatus};
 
-/// Workers move checkpoints every few seconds; their sum is worth a patch of its own only so often.
-const PROGRESS: Duration = Duration::from_secs(5);
 /// How often running workers are looked at, whatever the watch tells.
 const LOOK: Duration = Duration::from_secs(30);
+/// After how long a worker that has not started is asked what it waits for.
+const STARTED: Duration = Duration::from_secs(5);
 /// How often any job is, in case the watch missed something.
 const RESYNC: Duration = Duration::from_mins(10);
 /// How long after its grace a pod is taken for lost if nobody confirms that it ended.
 const NO_ANSWER: Duration = Duration::from_mins(1);
-/// After a refused patch: what refused it is on its way through the watch.
-const AGAIN: Duration = Duration::from_millis(500);
 
-/// What is remembered of a job from pass to pass.
-#[derive(Default)]
-pub(super) struct Memory {
-    watch: Watch,
-    /// The latest status that was seen; news is what differs from it.
-    seen: Option<CompactionJobStatus>,
-    progress_shown: Option<Instant>,
-    workers_allowed: bool,
-    /// Pods that were seen to be told to end, by UID, and since when.
-    ending: HashMap<String, Instant>,
-    /// Pods that the cluster did not let be made, and why.
-    denied: HashMap<(i32, i64), String>,
-}
-
-impl Memory {
-    /// For how long the shard whose worker runs and has shown nothing for longest has been seen unchanged.
-    pub(super) fn checkpoint_age(&self) -> Duration {
-        self.watch.longest_running()
-    }
-}
-
-/// Makes one pass; returns after how long the next one is due if nothing happens before, if ever.
+/// Makes one pass, if one is needed; returns after how long the next one is due if nothing happens before, if
+/// ever.
 pub(super) async fn pass(
     context: &Context,
     job: &CompactionJob,
@@ -61,8 +37,16 @@ pub(super) async fn pass(
         client: context.client.clone(),
         namespace: job.namespace().unwrap_or_default(),
     };
-    tell_news(context, job, job.status.as_ref(), memory).await;
-    let pods = match cluster.pods(job).await {
+    let need = memory.need(job, context.pod_changes.any(job));
+    if !memory.knows(job) {
+        tell_news(context, job, memory).await;
+    }
+    if let Need::Rest(wait) = need {
+        return Ok(wait);
+    }
+    memory.begin_pass();
+    context.pod_changes.looked(job);
+    let pods = match pods(&cluster, job).await {
         Ok(pods) => pods,
         Err(error) => {
             // Nothing was seen, so nothing was seen unchanged.
@@ -86,33 +70,58 @@ pub(super) async fn pass(
             })
         },
     )?;
-    let wait = hold_back_progress(&mut decision, memory);
+    let wait = memory.hold_back(job, &mut decision);
     let fresh = if decision.patch.0.is_empty() {
         job.clone()
     } else {
         match cluster.patch_status(job, &decision.patch).await? {
-            Patched::Done(fresh) => *fresh,
+            Patched::Done(fresh) => {
+                memory.patched();
+                *fresh
+            }
             Patched::Refused => {
                 context.places.withdraw(job);
+                // What refused it is on its way through the watch.
                 return Ok(Some(AGAIN));
             }
         }
     };
-    tell_news(context, &fresh, fresh.status.as_ref(), memory).await;
+    tell_news(context, &fresh, memory).await;
     decision.stop.extend(outdated);
     act(context, &cluster, &fresh, &decision, &pods, memory).await?;
-    if pods.is_empty() && fresh.status.as_ref().is_some_and(is_at_its_end) {
+    let exists = pods.iter().any(|(_, view)| view.state.exists());
+    let wait = if !exists && fresh.status.as_ref().is_some_and(is_at_its_end) {
         // Nothing happens to it but what its own watch tells, or its time to live.
         *memory = Memory::default();
-        return Ok(decision.wake);
+        decision.wake
+    } else {
+        // What could not be made is to be accounted for.
+        let denied = decision
+            .start
+            .iter()
+            .any(|start| memory.denied.contains_key(start));
+        let denied = denied.then_some(Duration::ZERO);
+        let starts = (!decision.start.is_empty()).then_some(STARTED);
+        let wakes = [
+            Some(RESYNC),
+            decision.wake,
+            wait,
+            exists.then_some(LOOK),
+            denied,
+            starts,
+        ];
+        wakes.into_iter().flatten().min()
+    };
+    memory.end_pass(&fresh, wait);
+    Ok(wait)
+}
+
+/// Before its first epoch a job has none, and the patch that begins it tests that nobody was faster.
+async fn pods(cluster: &Cluster, job: &CompactionJob) -> Result<Vec<(Pod, WorkerView)>, Error> {
+    if job.status.as_ref().is_none_or(|status| status.shards.is_empty()) {
+        return Ok(Vec::new());
     }
-    let wakes = [
-        Some(RESYNC),
-        decision.wake,
-        wait,
-        (!pods.is_empty()).then_some(LOOK),
-    ];
-    Ok(wakes.into_iter().flatten().min())
+    cluster.pods(job).await
 }
 
 /// Pods that could not start yet and would be made otherwise today: the change may be what they wait for.
@@ -161,28 +170,6 @@ fn grace(pod: &Pod) -> Duration {
     Duration::from_secs(u64::try_from(seconds).unwrap_or_default())
 }
 
-/// A patch that tells nothing but progress waits until the last one is old enough; for how long.
-fn hold_back_progress(decision: &mut Decision, memory: &mut Memory) -> Option<Duration> {
-    if decision.patch.0.is_empty() || !tells_only_progress(&decision.patch) {
-        return None;
-    }
-    let age = memory.progress_shown.map(|shown| shown.elapsed());
-    let rest = age.and_then(|age| PROGRESS.checked_sub(age));
-    if let Some(rest) = rest.filter(|rest| !rest.is_zero()) {
-        decision.patch = Patch(Vec::new());
-        return Some(rest);
-    }
-    memory.progress_shown = Some(Instant::now());
-    None
-}
-
-fn tells_only_progress(patch: &Patch) -> bool {
-    patch.0.iter().all(|operation| {
-        matches!(operation, PatchOperation::Test(_))
-            || operation.path().as_str().starts_with("/status/progress")
-    })
-}
-
 async fn act(
     context: &Context,
     cluster: &Cluster,
@@ -217,28 +204,33 @@ async fn act(
     }
     for (shard, epoch) in &decision.start {
         memory.denied.retain(|(of, _), _| of != shard);
-        if let Made::Denied(why) = cluster.make_pod(job, *shard, *epoch, &context.pods).await? {
-            tracing::warn!(job = job.name_any(), shard, epoch, why, "a pod may not be made");
-            memory.denied.insert((*shard, *epoch), why);
+        match cluster.make_pod(job, *shard, *epoch, &context.pods).await? {
+            Made::Done => tell_start(context, job, *shard).await,
+            Made::Denied(why) => {
+                tracing::warn!(job = job.name_any(), shard, epoch, why, "a pod may not be made");
+                memory.denied.insert((*shard, *epoch), why);
+            }
         }
     }
     Ok(())
 }
 
 fn is_at_its_end(status: &CompactionJobStatus) -> bool {
-    let failed = condition(&status.conditions, conditions::STALLED).is_some_and(|c| c.status == "True");
-    failed || status.completion_time.is_some()
+    status.has_failed() || status.completion_time.is_some()
+}
+
+async fn tell_start(context: &Context, job: &CompactionJob, index: i32) {
+    let shards = job.status.iter().flat_map(|status| &status.shards);
+    for shard in shards.filter(|shard| shard.index == index) {
+        context.metrics.worker_started();
+        context.publish(job, news::started(shard)).await;
+    }
 }
 
 /// Events and counts of what happened since the status that was seen last. Of a job that this process
 /// sees for the first time nothing is told: another one has told it.
-async fn tell_news(
-    context: &Context,
-    job: &CompactionJob,
-    status: Option<&CompactionJobStatus>,
-    memory: &mut Memory,
-) {
-    let status = status.cloned().unwrap_or_default();
+async fn tell_news(context: &Context, job: &CompactionJob, memory: &mut Memory) {
+    let status = job.status.clone().unwrap_or_default();
     let known = memory.seen.replace(status.clone());
     let before = match known {
         Some(before) => before,

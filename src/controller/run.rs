@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{StreamExt, TryStreamExt, future, stream};
 use k8s_openapi::api::core::v1::Pod;
 use kube::core::DeserializeGuard;
 use kube::runtime::controller::{Action, Config as Concurrency};
@@ -13,15 +13,17 @@ use kube::runtime::reflector::{self, Store};
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::runtime::{Controller, WatchStreamExt};
 use kube::{Api, Client, Config, ResourceExt};
-use kube_lease_manager::{LeaseManager, LeaseManagerBuilder};
+use kube_lease_manager::LeaseManager;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::cluster::Error as PassError;
 use super::context::Context;
 use super::http::{self, Health, Ready};
+use super::lease;
 use super::metrics::Metrics;
 use super::objects::{JOB_UID, PodSettings};
+use super::pod_changes::PodChanges;
 use super::reconcile;
 use crate::api::{CompactionJob, GROUP, VERSION};
 use crate::deadline::within;
@@ -35,9 +37,6 @@ const LOOK_FOR_CRDS: Duration = Duration::from_secs(2);
 const FORGET: Duration = Duration::from_mins(1);
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_mins(5);
-/// Seconds for which the Lease is held, and how long before their end it is renewed.
-const LEASE_SECONDS: u64 = 15;
-const RENEW_SECONDS: u64 = 5;
 
 /// What a controller is started with.
 pub struct Settings {
@@ -135,37 +134,20 @@ async fn lead(
 ) -> Result<(), Error> {
     let name = settings.lease_name.clone();
     let lease_error = |error| Error::Lease(settings.lease_name.clone(), error);
-    let manager = LeaseManagerBuilder::new(calling.clone(), &name)
-        .with_namespace(&settings.lease_namespace)
-        .with_duration(LEASE_SECONDS)
-        .with_grace(RENEW_SECONDS)
-        .build()
-        .await
-        .map_err(lease_error)?;
-    let (mut leads, renewing): (_, JoinHandle<Result<LeaseManager, _>>) = manager.watch().await;
     shown.metrics.lead(&name, false);
-    let outcome = async {
-        let elected = async {
-            while !*leads.borrow_and_update() {
-                if leads.changed().await.is_err() {
-                    return false;
-                }
-            }
-            true
-        };
-        match stop.run_until_cancelled(elected).await {
-            None => return Ok(()),
-            Some(false) => return Err(Error::LeaseLost(name.clone())),
-            Some(true) => {}
-        }
-        tracing::info!(lease = name, "leads");
-        shown.metrics.lead(&name, true);
-        tokio::select! {
-            () = work(settings, watching, calling, shown, stop) => Ok(()),
-            _ = leads.changed() => Err(Error::LeaseLost(name.clone())),
-        }
-    }
-    .await;
+    let identity = lease::identity();
+    let elected = lease::elected(&calling, &settings.lease_namespace, &name, &identity);
+    let Some(manager) = stop.run_until_cancelled(elected).await else {
+        return Ok(());
+    };
+    let manager = manager.map_err(lease_error)?;
+    let (mut leads, renewing): (_, JoinHandle<Result<LeaseManager, _>>) = manager.watch().await;
+    tracing::info!(lease = name, "leads");
+    shown.metrics.lead(&name, true);
+    let outcome = tokio::select! {
+        () = work(settings, watching, calling, shown, stop) => Ok(()),
+        _ = leads.changed() => Err(Error::LeaseLost(name.clone())),
+    };
     drop(leads);
     // Given back at once rather than after it expired; nothing depends on it.
     within(ANSWER, renewing).await.ok();
@@ -183,15 +165,17 @@ async fn work(
         [] => vec![None],
         names => names.iter().map(|name| Some(name.as_str())).collect(),
     };
+    let changes = Arc::new(PodChanges::default());
     let (stores, controllers): (Vec<_>, Vec<_>) = scopes
         .into_iter()
-        .map(|namespace| watch(namespace, &watching, settings.concurrency, stop))
+        .map(|namespace| watch(namespace, &watching, &changes, settings.concurrency, stop))
         .unzip();
     let context = Arc::new(Context::new(
         calling,
         settings.pods.clone(),
         shown.metrics.clone(),
         stores,
+        changes,
     ));
     shown.context.set(Arc::clone(&context)).ok();
     let passes = controllers
@@ -220,6 +204,7 @@ async fn work(
 fn watch(
     namespace: Option<&str>,
     client: &Client,
+    changes: &Arc<PodChanges>,
     concurrency: u16,
     stop: &CancellationToken,
 ) -> (Store<CompactionJob>, Controller<CompactionJob>) {
@@ -238,8 +223,13 @@ fn watch(
         .modify(forget_what_is_not_needed)
         .reflect(writer)
         .applied_objects();
+    let changes = Arc::clone(changes);
+    let pods = watcher(pods, watcher::Config::default().labels(JOB_UID))
+        .default_backoff()
+        .try_filter(move |event| future::ready(changes.take(event)))
+        .touched_objects();
     let controller = Controller::for_stream(jobs, store.clone())
-        .owns(pods, watcher::Config::default().labels(JOB_UID))
+        .owns_stream(pods)
         .with_config(Concurrency::default().concurrency(concurrency))
         .graceful_shutdown_on(stop.clone().cancelled_owned());
     (store, controller)

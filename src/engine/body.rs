@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::deduplicate::Passes;
 use crate::format::{Codec, Offset};
 
-pub(crate) const BODY_VERSION: u32 = 1;
+pub(crate) const BODY_VERSION: u32 = 2;
 pub(crate) const MANIFEST_VERSION: u32 = 1;
 
 /// The state of a shard after one batch. True only when a checkpoint names it.
@@ -30,7 +30,13 @@ pub struct Body {
     pub finished: Vec<OutputRecord>,
     /// Sources that this batch left out.
     pub skipped: Vec<SkippedSource>,
+    /// The group that this body gives up: what outputs it has do not count.
+    pub failed: Option<FailedGroup>,
     pub open: Option<OpenOutput>,
+    /// Where the work stood when an open output was lost: up to there batches are done again, and the
+    /// attempts go on counting.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub redone_to: Option<Cursor>,
     pub totals: Totals,
     /// Of a plan that keeps the latest record of each key only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -136,15 +142,29 @@ pub struct Bitmaps {
     pub last: u64,
 }
 
+impl Cursor {
+    /// Whether this place comes after `other`.
+    pub(crate) fn is_beyond(&self, other: &Self) -> bool {
+        let place = |cursor: &Self| {
+            let offset = cursor.offset.map_or((0, 0), |at| (at.stored, at.skip));
+            (cursor.segment, cursor.entry, offset)
+        };
+        place(self) > place(other)
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct GroupState {
+    pub ordinal: u64,
     pub directory: String,
     pub extension: String,
     /// Number of the group's next output in this shard.
     pub number: u32,
     /// Codec of the group's outputs, once known.
     pub codec: Option<Codec>,
+    /// It was given up: the rest of it is passed over.
+    pub failed: bool,
 }
 
 /// An output that goes on in the next batch.
@@ -206,6 +226,7 @@ pub struct Totals {
     /// Records that were not the latest of their key.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub dropped: u64,
+    pub failed_groups: u64,
 }
 
 /// A finished output, as the manifest lists it.
@@ -233,6 +254,20 @@ pub struct SkippedSource {
     pub reason: String,
 }
 
+/// A group of which nothing is published, because something of it cannot be done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FailedGroup {
+    /// Directory of the group, as in an output.
+    pub group: String,
+    /// Its number in the plan; not part of the manifest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ordinal: Option<u64>,
+    /// From a closed list.
+    pub reason: String,
+    pub message: String,
+}
+
 /// `manifest.json`: names the outputs. Documented and stable; unknown fields are to be ignored.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -248,6 +283,9 @@ pub struct Manifest {
     pub sources: ManifestSources,
     pub records_dropped: u64,
     pub skipped: Vec<SkippedSource>,
+    /// Groups of which nothing is in the outputs.
+    #[serde(default)]
+    pub failed: Vec<FailedGroup>,
     #[serde(flatten)]
     pub more: BTreeMap<String, serde_json::Value>,
 }

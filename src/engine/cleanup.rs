@@ -4,24 +4,54 @@
 
 use futures::{StreamExt, TryStreamExt, stream};
 
-use super::{Context, Error};
-use crate::disposition::Disposition;
-use crate::store::Object;
+use super::{Context, Error, Fence, Ledger};
+use crate::store::{ErrorKind, Object, Store};
 
 const CONCURRENCY: usize = 16;
 
+/// What must hold whenever objects of a ledger are about to be deleted.
+pub(super) enum Leave<'a> {
+    /// This worker still holds its shard.
+    Fence(&'a dyn Fence),
+    /// Nothing of the ledger was written after this. Seconds since the epoch, by the store's clock.
+    UnwrittenSince(i64),
+    /// Nobody else knows of this ledger.
+    Alone,
+}
+
+impl Leave<'_> {
+    pub(super) async fn check(&self, page: &[Object]) -> Result<(), Error> {
+        match self {
+            Self::Fence(fence) => Ok(fence.look().await?),
+            Self::UnwrittenSince(time) => match page.iter().find(|object| object.modified > *time) {
+                Some(object) => Err(Error::LedgerInUse(object.key.clone())),
+                None => Ok(()),
+            },
+            Self::Alone => Ok(()),
+        }
+    }
+}
+
 /// Ends the uploads that the ledger records and deletes every object of it. Only when the job's workers
-/// are gone, or fenced and finished: what a late one writes after this is swept by a later clean-up.
+/// are gone, or fenced and finished: what a late one writes after this is swept by `gc`.
 pub async fn clean_up(context: &Context) -> Result<(), Error> {
+    let leave = Leave::Fence(&*context.fence);
     end_uploads(context).await?;
-    let uploads = context.ledger.uploads_directory();
+    remove(&*context.store, &context.ledger, &leave).await
+}
+
+/// Ends every upload that the ledger records.
+pub async fn end_uploads(context: &Context) -> Result<(), Error> {
+    end_recorded(&*context.store, &context.ledger).await
+}
+
+/// Deletes every object of a ledger whose uploads are ended.
+pub(super) async fn remove(store: &dyn Store, ledger: &Ledger, leave: &Leave<'_>) -> Result<(), Error> {
+    let uploads = ledger.uploads_directory();
     let mut after: Option<String> = None;
     loop {
-        context.fence.look().await?;
-        let page = context
-            .store
-            .list(context.ledger.directory(), after.as_deref())
-            .await?;
+        let page = store.list(ledger.directory(), after.as_deref()).await?;
+        leave.check(&page.objects).await?;
         after = page.objects.last().map(|object| object.key.clone());
         // The records go last: as long as anything is left, the next clean-up finds its uploads.
         let keys: Vec<String> = page
@@ -30,32 +60,32 @@ pub async fn clean_up(context: &Context) -> Result<(), Error> {
             .map(|object| object.key)
             .filter(|key| !key.starts_with(&uploads))
             .collect();
-        context.store.delete(&keys).await?;
+        store.delete(&keys).await?;
         if !page.more || after.is_none() {
             break;
         }
     }
     loop {
-        let page = context.store.list(&uploads, None).await?;
+        let page = store.list(&uploads, None).await?;
+        leave.check(&page.objects).await?;
         let keys: Vec<String> = page.objects.into_iter().map(|object| object.key).collect();
-        context.store.delete(&keys).await?;
+        store.delete(&keys).await?;
         if !page.more {
             return Ok(());
         }
     }
 }
 
-/// Ends every upload that the ledger records.
-pub async fn end_uploads(context: &Context) -> Result<(), Error> {
-    let directory = context.ledger.uploads_directory();
+pub(super) async fn end_recorded(store: &dyn Store, ledger: &Ledger) -> Result<(), Error> {
+    let directory = ledger.uploads_directory();
     let mut after: Option<String> = None;
     loop {
-        let page = context.store.list(&directory, after.as_deref()).await?;
+        let page = store.list(&directory, after.as_deref()).await?;
         after = page.objects.last().map(|object| object.key.clone());
         let ends: Vec<_> = page
             .objects
             .iter()
-            .map(|record| end_upload(context, record))
+            .map(|record| end_upload(store, ledger, record))
             .collect();
         stream::iter(ends)
             .buffer_unordered(CONCURRENCY)
@@ -70,18 +100,22 @@ pub async fn end_uploads(context: &Context) -> Result<(), Error> {
 /// Ends the uploads of one record: the one whose id it has, or, for an intention, all that are found open.
 /// The request that opens an upload is repeated when its answer is lost, so there may be one whose id nobody
 /// has learned; the key is this job's alone, so what is open is ours.
-async fn end_upload(context: &Context, record: &Object) -> Result<(), Error> {
-    let record = context.ledger.upload_record(&record.key).await?;
+async fn end_upload(store: &dyn Store, ledger: &Ledger, record: &Object) -> Result<(), Error> {
+    let record = ledger.upload_record(&record.key).await?;
     let ids = match record.id {
         Some(id) => vec![id],
-        None => match context.store.list_uploads(&record.key).await {
-            // A store that does not list uploads: what nobody has an id of cannot be found there.
-            Err(error) if error.disposition() == Disposition::GiveUp => Vec::new(),
-            found => found?,
-        },
+        None => uploads_of(store, &record.key).await?,
     };
     for id in ids {
-        context.store.abort(&record.key, &id).await?;
+        store.abort(&record.key, &id).await?;
     }
     Ok(())
+}
+
+/// The open uploads of a key. On a store that does not list them, what nobody has an id of is not found.
+pub(super) async fn uploads_of(store: &dyn Store, key: &str) -> Result<Vec<String>, Error> {
+    match store.list_uploads(key).await {
+        Err(error) if error.kind == ErrorKind::Unsupported => Ok(Vec::new()),
+        found => Ok(found?),
+    }
 }

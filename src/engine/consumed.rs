@@ -37,6 +37,9 @@ pub(crate) struct Line {
     /// Number of the source's group in this plan; absent when an earlier job consumed it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group: Option<u64>,
+    /// Bytes; with `group` only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<u64>,
 }
 
 impl Line {

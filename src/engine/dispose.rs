@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use futures::{StreamExt, TryStreamExt, stream};
 
 use super::consumed::Line;
+use super::failed::FailedGroups;
 use super::fence::Heartbeat;
 use super::publish::{Candidates, Finished, outputs, runs};
 use super::{Context, Error};
@@ -52,21 +53,22 @@ async fn delete_sources(
     let mut heartbeat = Heartbeat::new(&context.fence);
     // Each output is looked at again just before the sources in it go.
     let runs = runs(&context.ledger, finished).await?;
+    let failed = FailedGroups::read(context, finished, &runs).await?;
     let mut skipped = BTreeSet::new();
     {
-        let mut outputs = outputs(context, &runs, &mut skipped);
+        let mut outputs = outputs(context, &runs, &failed, &mut skipped);
         while outputs.try_next().await?.is_some() {
             heartbeat.step().await?;
         }
     }
 
-    progress.total = (finished.plan.totals.sources as i64) - skipped.len() as i64;
-    let mut candidates = Candidates::open(context, finished, &skipped).await?;
+    let mut candidates = Candidates::open(context, finished, &failed, &skipped).await?;
     // What is superseded goes like a source, and after all of them.
     let mut superseded = finished.plan.superseded.iter().map(|output| Line {
         key: output.key.clone(),
         etag: output.etag.clone(),
         group: Some(0),
+        size: Some(output.size),
     });
     let mut passed = 0;
     loop {

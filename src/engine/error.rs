@@ -27,8 +27,17 @@ pub enum Error {
     Missing(String),
     #[error("source {0} has changed since the plan was made; create a new job")]
     Changed(String),
+    /// The store does not hand out this one source.
+    #[error("source cannot be read: {0}")]
+    SourceRefused(store::Error),
+    /// The group that was given up last is told in the status.
+    #[error("{0} groups of this shard failed, more than maxFailedGroups; raise it to go on without them")]
+    TooManyFailedGroups(u64),
     #[error("ledger object {name}: {problem}; create a new job, the sources are untouched")]
     Ledger { name: String, problem: String },
+    /// Of a ledger that was taken for abandoned.
+    #[error("{0} was written lately: a worker is still there; let the ledger be, and look again later")]
+    LedgerInUse(String),
     #[error("the store lists {0} out of order; only stores that list in the order of keys can be compacted")]
     ListingOrder(String),
     #[error(
@@ -72,7 +81,7 @@ pub enum Error {
 impl Error {
     pub fn disposition(&self) -> Disposition {
         match self {
-            Self::Store(error) => error.disposition(),
+            Self::Store(error) | Self::SourceRefused(error) => error.disposition(),
             Self::Fence(error) => error.disposition(),
             Self::OutputLost { .. } | Self::Deadline(_) => Disposition::Retry,
             Self::Glob(_)
@@ -81,7 +90,9 @@ impl Error {
             | Self::Archived(_)
             | Self::Missing(_)
             | Self::Changed(_)
+            | Self::TooManyFailedGroups(_)
             | Self::Ledger { .. }
+            | Self::LedgerInUse(_)
             | Self::ListingOrder(_)
             | Self::NameTooLong(_)
             | Self::WindowTooSmall { .. }
@@ -91,6 +102,20 @@ impl Error {
             | Self::TooManyRecords(_)
             | Self::TooManyKeys { .. }
             | Self::UnconditionalDelete => Disposition::GiveUp,
+        }
+    }
+
+    /// Whether the group in hand alone is to blame, so that others can go on without it.
+    pub(super) fn is_the_groups_own(&self) -> bool {
+        match self {
+            Self::BadSource { .. }
+            | Self::Archived(_)
+            | Self::Missing(_)
+            | Self::Changed(_)
+            | Self::SourceRefused(_) => true,
+            // Without a key it is a task that panicked.
+            Self::OutputLost { key, .. } => !key.is_empty(),
+            _ => false,
         }
     }
 
@@ -111,7 +136,10 @@ impl Error {
             Self::UnkeyedRecord { .. } => "UnkeyedRecord",
             Self::Missing(_) => "SourceMissing",
             Self::Changed(_) => "SourceChanged",
+            Self::SourceRefused(_) => "SourceRefused",
+            Self::TooManyFailedGroups(_) => "TooManyFailedGroups",
             Self::Ledger { .. } => "LedgerDamaged",
+            Self::LedgerInUse(_) => "LedgerInUse",
             Self::ListingOrder(_) => "ListingOutOfOrder",
             Self::OutputLost { .. } => "OutputLost",
             Self::OutputAltered { .. } => "OutputAltered",

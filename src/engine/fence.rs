@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::time::Instant;
 
-use crate::api::{Checkpoint, DisposeStatus, PlanStatus, PublishStatus};
+use crate::api::{Checkpoint, DisposeStatus, FailedGroup, PlanStatus, PublishStatus};
 use crate::disposition::Disposition;
 
 /// The status of the job under the epoch that this worker holds. Every change raises the sequence, and is
@@ -19,6 +19,14 @@ pub trait Fence: Send + Sync {
 
     /// Moves the shard's pointer; acknowledged when this returns. `total_batches` as far as one knows.
     async fn advance(&self, checkpoint: Checkpoint, total_batches: i64) -> Result<(), FenceError>;
+
+    /// As [`Self::advance`], to a checkpoint with one more group given up.
+    async fn give_up(
+        &self,
+        checkpoint: Checkpoint,
+        total_batches: i64,
+        group: FailedGroup,
+    ) -> Result<(), FenceError>;
 
     /// Records the plan and makes the entries of its shards; `total_batches[i]` for shard `i`.
     async fn set_plan(&self, plan: PlanStatus, total_batches: Vec<i64>) -> Result<(), FenceError>;

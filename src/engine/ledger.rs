@@ -75,6 +75,15 @@ impl Ledger {
         &self.directory
     }
 
+    /// Whether a job may have written an object of this name.
+    pub(crate) fn knows(name: &str) -> bool {
+        let Some((kind, _)) = name.split_once('/') else {
+            return false;
+        };
+        let is_shard = |digits: &str| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+        matches!(kind, "probe" | "plan" | "uploads") || kind.strip_prefix("shard-").is_some_and(is_shard)
+    }
+
     pub(crate) fn writer(&self) -> &Writer {
         &self.writer
     }

@@ -10,13 +10,16 @@ mod consumed;
 mod dispose;
 mod earlier;
 mod error;
+mod failed;
 mod fence;
 mod ledger;
 mod output;
 mod planning;
+mod probe;
 mod publish;
 mod reader;
 mod shard;
+mod sweep;
 mod unpublished;
 mod window;
 
@@ -24,15 +27,17 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-pub use body::{Body, Manifest, OutputRecord, SkippedSource};
+pub use body::{Body, FailedGroup, Manifest, OutputRecord, SkippedSource};
 pub use cleanup::{clean_up, end_uploads};
 pub use dispose::{Wish, dispose};
 pub use error::Error;
 pub use fence::{Fence, FenceError};
 pub use ledger::{Ledger, Writer};
 pub use planning::{PlanInput, Planned, make_plan, preview};
+pub use probe::probe_alone;
 pub use publish::{Finished, manifest_directory, publish};
 pub use shard::{Ended, ShardInput, run_batches};
+pub use sweep::{Directory, Found, Ledgers, Standing};
 pub use unpublished::{Unpublished, remove_unpublished};
 pub use window::Window;
 

@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 
 use super::body::OpenUpload;
 use super::{Error, Fence, Ledger};
+use crate::disposition::Disposition;
 use crate::store::{self, Attributes, Completion, ErrorKind, Head, Part, Put, Store};
 
 /// S3's limit: <https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html>.
@@ -56,6 +57,14 @@ enum Upload {
     },
     /// Somebody has completed this very object already; the bytes are only counted.
     Finished(Head),
+}
+
+/// What the store says of an open upload.
+enum Listed {
+    Parts(Vec<Part>),
+    Gone,
+    /// It does not list parts.
+    Untold,
 }
 
 /// A finished object.
@@ -108,14 +117,17 @@ impl Output {
         match saved.upload {
             OpenUpload::NotOpened => {}
             OpenUpload::Finished { .. } => output.adopt("its finished object is gone").await?,
-            OpenUpload::Open { id, parts } => match output.sink.store.list_parts(&output.key, &id).await? {
-                None => output.adopt("its upload is gone").await?,
-                Some(listed) => {
+            OpenUpload::Open { id, parts } => match output.listed(&id).await? {
+                Listed::Gone => output.adopt("its upload is gone").await?,
+                Listed::Parts(listed) => {
                     let parts = output.current_parts(parts.len() as u32, &listed)?;
-                    output.upload = Upload::Open {
-                        id,
-                        parts: parts.into_iter().map(|p| Some(p.etag)).collect(),
-                    };
+                    let parts = parts.into_iter().map(|p| Some(p.etag)).collect();
+                    output.upload = Upload::Open { id, parts };
+                }
+                // What the store acknowledged is there. Complete looks at each part's ETag in any case.
+                Listed::Untold => {
+                    let parts = parts.into_iter().map(Some).collect();
+                    output.upload = Upload::Open { id, parts };
                 }
             },
         }
@@ -224,7 +236,7 @@ impl Output {
             }
             Err(error) if error.kind == ErrorKind::NoSuchUpload => {
                 self.in_flight = JoinSet::new();
-                self.adopt("its upload is gone").await
+                self.adopt(&error.to_string()).await
             }
             Err(error) => Err(error.into()),
         }
@@ -308,7 +320,10 @@ impl Output {
         Ok(self.sink.store.put(&self.key, body, options).await?)
     }
 
+    /// Built again only if the upload is of no use any more. While the store is away the upload stays as it
+    /// is, for whoever goes on.
     async fn complete(&mut self, size: u64) -> Result<String, Error> {
+        let mut last = None;
         for _ in 0..COMPLETE_ATTEMPTS {
             let Upload::Open { id, parts } = &self.upload else {
                 break;
@@ -320,7 +335,10 @@ impl Output {
                 Completion::Done(etag) => return Ok(etag),
                 Completion::Refused(error) => match error.kind {
                     // Another worker of this shard has sent a part again: same bytes, maybe another ETag.
-                    ErrorKind::InvalidPart => self.refresh_parts(&id, count).await?,
+                    ErrorKind::InvalidPart => {
+                        self.refresh_parts(&id, count).await?;
+                        last = Some(error);
+                    }
                     ErrorKind::PreconditionFailed => self.take_name(size).await?,
                     _ => return Err(error.into()),
                 },
@@ -329,23 +347,39 @@ impl Output {
                         self.upload = Upload::Finished(head);
                         break;
                     }
-                    if self.sink.store.list_parts(&self.key, &id).await?.is_none() {
-                        self.adopt("its upload is gone").await?;
+                    if matches!(self.listed(&id).await?, Listed::Gone) {
+                        self.adopt(&error.to_string()).await?;
                         break;
                     }
                     tracing::debug!(key = self.key, %error, "complete did not take effect");
+                    last = Some(error);
                 }
             }
         }
-        match &self.upload {
-            Upload::Finished(head) if head.size == size => Ok(head.etag.clone()),
-            _ => Err(self.lost("it cannot be completed")),
+        match (&self.upload, last) {
+            (Upload::Finished(head), _) if head.size == size => Ok(head.etag.clone()),
+            (Upload::Open { .. }, Some(error)) if error.disposition() == Disposition::Wait => {
+                Err(error.into())
+            }
+            (_, Some(error)) => Err(self.lost(&error.to_string())),
+            (_, None) => Err(self.lost("an object of another size has its name")),
+        }
+    }
+
+    async fn listed(&self, id: &str) -> Result<Listed, Error> {
+        match self.sink.store.list_parts(&self.key, id).await {
+            Ok(Some(parts)) => Ok(Listed::Parts(parts)),
+            Ok(None) => Ok(Listed::Gone),
+            Err(error) if error.kind == ErrorKind::Unsupported => Ok(Listed::Untold),
+            Err(error) => Err(error.into()),
         }
     }
 
     async fn refresh_parts(&mut self, id: &str, count: u32) -> Result<(), Error> {
-        let Some(listed) = self.sink.store.list_parts(&self.key, id).await? else {
-            return self.adopt("its upload is gone").await;
+        let listed = match self.listed(id).await? {
+            Listed::Parts(listed) => listed,
+            Listed::Gone => return self.adopt("its upload is gone").await,
+            Listed::Untold => return Err(self.lost("the store does not list the parts of its upload")),
         };
         let current: Vec<Part> = listed.into_iter().filter(|part| part.number <= count).collect();
         let whole = current.iter().enumerate().all(|(index, part)| {

@@ -9,8 +9,9 @@ use super::consumed::{Consumed, Line};
 use super::earlier::earlier_outputs;
 use super::fence::Heartbeat;
 use super::output::{Output, Sink};
+use super::probe::probe;
 use super::{Context, Error, Ledger, clean_up, manifest_directory};
-use crate::api::{self, CompactionJob, Limits, OnFault, PlanStatus, SourceDisposition};
+use crate::api::{self, CompactionJob, CompactionJobSpec, Limits, OnFault, PlanStatus, SourceDisposition};
 use crate::deduplicate::{Rules, Tombstone};
 use crate::format;
 use crate::plan::{
@@ -44,12 +45,13 @@ pub struct Planned {
 
 /// Makes the plan and stores it. Until the status names it, it is garbage.
 pub async fn make_plan(context: &Context, input: &PlanInput<'_>) -> Result<Planned, Error> {
-    let capabilities = probe(context).await?;
+    let capabilities = probe(&*context.store, &context.ledger).await?;
     let spec = &input.job.spec;
     let deletes = spec.source_disposition == SourceDisposition::Delete;
     if deletes && !capabilities.conditional_delete && !spec.allow_unconditional_delete {
         return Err(Error::UnconditionalDelete);
     }
+    let upload_days = upload_days(context, spec).await;
     let frozen = freeze(input);
     context.window.shares(frozen.part_bytes)?;
     let sink = Sink {
@@ -87,19 +89,21 @@ pub async fn make_plan(context: &Context, input: &PlanInput<'_>) -> Result<Plann
     context.ledger.put_dropped(&outline.dropped).await?;
     let plan = assemble(input, frozen, capabilities, outline, folded);
     let sha256 = context.ledger.put_plan(&plan).await?;
-    Ok(planned(&plan, sha256, location))
+    Ok(planned(&plan, sha256, location, upload_days))
 }
 
-/// What the store honours. Uploads are opened for that, so they are on record while they may be open.
-async fn probe(context: &Context) -> Result<Capabilities, Error> {
-    let keys = context.ledger.probe_keys();
-    let mut records = Vec::new();
-    for (label, key) in ["probe-object", "probe-assembled"].iter().zip(&keys) {
-        records.push(context.ledger.record_upload(label, key, None).await?);
-    }
-    let capabilities = context.store.probe(&keys).await?;
-    context.ledger.delete(&records).await?;
-    Ok(capabilities)
+/// After how many days the bucket's own rule aborts uploads of this job. Of use for a warning only, so a store
+/// that does not tell is as good as one without a rule.
+async fn upload_days(context: &Context, spec: &CompactionJobSpec) -> Option<i32> {
+    let days = context
+        .store
+        .upload_days(&[&spec.output.prefix, &spec.state_prefix])
+        .await;
+    let days = days.unwrap_or_else(|error| {
+        tracing::debug!(%error, "the store does not tell its rules");
+        None
+    });
+    days.and_then(|days| i32::try_from(days).ok())
 }
 
 /// The plan as it would be made now. Writes nothing, neither to the store nor to the status.
@@ -114,7 +118,7 @@ pub async fn preview(store: &Arc<dyn Store>, input: &PlanInput<'_>) -> Result<Pl
     ))
 }
 
-fn planned(plan: &Plan, sha256: String, location: String) -> Planned {
+fn planned(plan: &Plan, sha256: String, location: String, upload_days: Option<i32>) -> Planned {
     let total_batches: Vec<i64> = plan
         .shards
         .iter()
@@ -129,6 +133,7 @@ fn planned(plan: &Plan, sha256: String, location: String) -> Planned {
         source_bytes: plan.totals.bytes as i64,
         skipped_objects: plan.totals.left_out as i64,
         estimated_output_objects: plan.totals.estimated_outputs as i64,
+        upload_days,
     };
     Planned {
         status,
@@ -332,6 +337,7 @@ fn place(
                 key,
                 etag,
                 group: Some(group),
+                size: Some(size),
             }))
         }
         Verdict::Leave(reason) => {
@@ -341,6 +347,7 @@ fn place(
                 key,
                 etag,
                 group: None,
+                size: None,
             }))
         }
         Verdict::Fail => Err(Error::Archived(object.key)),

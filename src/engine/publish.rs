@@ -1,7 +1,7 @@
 //! The publish duty: every finished output is looked at, the manifest names them, the status decides,
 //! and `_SUCCESS` tells readers.
 //!
-//! A consumed object that `excluded` or that was left out while merging is not in the consumed list.
+//! A source that was left out while merging, or whose group failed, is not in the consumed list.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -13,10 +13,12 @@ use sha2::{Digest, Sha256};
 
 use super::body::{MANIFEST_VERSION, Run};
 use super::consumed::{Header, Line, Lines};
+use super::failed::FailedGroups;
 use super::fence::Heartbeat;
 use super::ledger::Ledger;
 use super::output::{Output, Sink};
-use super::{Body, Context, Error, OutputRecord, SkippedSource};
+use super::unpublished::remove_outputs;
+use super::{Body, Context, Error, OutputRecord, SkippedSource, end_uploads};
 use crate::api::{Checkpoint, PublishStatus};
 use crate::plan::Plan;
 use crate::store::{Attributes, Put};
@@ -49,20 +51,41 @@ pub async fn publish(
     finished: &Finished<'_>,
     decided: Option<PublishStatus>,
 ) -> Result<(), Error> {
+    let runs = runs(&context.ledger, finished).await?;
+    let failed = FailedGroups::read(context, finished, &runs).await?;
+    remove_failed(context, finished, &failed).await?;
     let mut status = match decided {
         Some(status) => status,
-        None => decide(context, finished).await?,
+        None => decide(context, finished, &runs, &failed).await?,
     };
     announce(context, finished.plan).await?;
     status.announced = true;
     Ok(context.fence.set_publish(status).await?)
 }
 
-async fn decide(context: &Context, finished: &Finished<'_>) -> Result<PublishStatus, Error> {
-    let runs = runs(&context.ledger, finished).await?;
-    let mut skipped = BTreeSet::new();
-    let status = write_manifest(context, finished, &runs, &mut skipped).await?;
-    write_consumed(context, finished, &skipped).await?;
+/// Removes what failed groups have of outputs, also what no body tells of. Every batch is done, so which groups
+/// failed is settled. An upload of theirs that is still open may become an object no more.
+async fn remove_failed(
+    context: &Context,
+    finished: &Finished<'_>,
+    failed: &FailedGroups,
+) -> Result<(), Error> {
+    if !failed.is_empty() {
+        end_uploads(context).await?;
+    }
+    for directory in failed.directories() {
+        remove_outputs(context, finished.plan, finished.sha256, directory).await?;
+    }
+    Ok(())
+}
+
+async fn decide(
+    context: &Context,
+    finished: &Finished<'_>,
+    runs: &[ShardRun],
+    failed: &FailedGroups,
+) -> Result<PublishStatus, Error> {
+    let status = write_files(context, finished, runs, failed).await?;
     context.fence.set_publish(status.clone()).await?;
     Ok(status)
 }
@@ -150,16 +173,18 @@ pub(crate) fn bodies<'a>(ledger: &'a Ledger, runs: &'a [ShardRun]) -> BoxStream<
     stream::iter(runs).flat_map(of_run).boxed()
 }
 
-/// The outputs of all bodies, each found in the store as it was written.
+/// The outputs of all bodies but those of failed groups, each found in the store as it was written.
 pub(crate) fn outputs<'a>(
     context: &'a Context,
     runs: &'a [ShardRun],
+    failed: &'a FailedGroups,
     skipped: &'a mut BTreeSet<SkippedSource>,
 ) -> BoxStream<'a, Result<OutputRecord, Error>> {
     bodies(&context.ledger, runs)
         .map_ok(move |body| {
             skipped.extend(body.skipped);
-            stream::iter(body.finished.into_iter().map(Ok))
+            let outputs = body.finished.into_iter();
+            stream::iter(outputs.filter(|output| !failed.contains(&output.group)).map(Ok))
         })
         .try_flatten()
         .map_ok(move |output| look_at(context, output))
@@ -232,12 +257,13 @@ impl File {
     }
 }
 
-/// Writes the manifest piece by piece: there may be more outputs than fit the window.
-async fn write_manifest(
+/// Writes manifest and consumed list, the manifest piece by piece: there may be more outputs than fit the
+/// window.
+async fn write_files(
     context: &Context,
     finished: &Finished<'_>,
     runs: &[ShardRun],
-    skipped: &mut BTreeSet<SkippedSource>,
+    failed: &FailedGroups,
 ) -> Result<PublishStatus, Error> {
     let plan = finished.plan;
     let mut file = File::new(context, plan, MANIFEST);
@@ -249,8 +275,9 @@ async fn write_manifest(
     file.append(b",\n\"outputs\": [").await?;
     let (mut count, mut records) = (0_i64, 0);
     let mut heartbeat = Heartbeat::new(&context.fence);
+    let mut skipped = BTreeSet::new();
     {
-        let mut outputs = outputs(context, runs, skipped);
+        let mut outputs = outputs(context, runs, failed, &mut skipped);
         while let Some(output) = outputs.try_next().await? {
             file.json(if count == 0 { "\n" } else { ",\n" }, &output).await?;
             count += 1;
@@ -258,6 +285,7 @@ async fn write_manifest(
             heartbeat.step().await?;
         }
     }
+    let merged = write_consumed(context, finished, failed, &skipped).await?;
     file.append(b"]").await?;
     let superseded: Vec<&str> = plan.superseded.iter().map(|output| output.key.as_str()).collect();
     file.json(",\n\"superseded\": ", &superseded).await?;
@@ -266,27 +294,31 @@ async fn write_manifest(
         .iter()
         .map(|checkpoint| checkpoint.records_dropped)
         .sum();
-    let objects = plan.own_sources() - skipped.len() as u64;
+    let bytes = merged.bytes + plan.superseded_bytes();
     let read = records + dropped as u64;
-    let sources = json!({"objects": objects, "bytes": plan.totals.bytes, "records": read});
+    let sources = json!({"objects": merged.objects, "bytes": bytes, "records": read});
     file.json(",\n\"sources\": ", &sources).await?;
     file.json(",\n\"recordsDropped\": ", &dropped).await?;
-    file.json(",\n\"skipped\": ", skipped).await?;
+    file.json(",\n\"skipped\": ", &skipped).await?;
+    file.json(",\n\"failed\": ", &failed.listed()).await?;
     file.append(b"\n}\n").await?;
     Ok(PublishStatus {
         sha256: file.close().await?,
         outputs: count,
+        sources: merged.objects as i64,
+        failed_groups: failed.len() as i64,
         announced: false,
         time: None,
     })
 }
 
-/// Own sources and those of earlier jobs that still exist, in key order.
+/// Own sources and those of earlier jobs that still exist, in key order. Returns the own ones.
 async fn write_consumed(
     context: &Context,
     finished: &Finished<'_>,
+    failed: &FailedGroups,
     skipped: &BTreeSet<SkippedSource>,
-) -> Result<(), Error> {
+) -> Result<Merged, Error> {
     let plan = finished.plan;
     let mut file = File::new(context, plan, CONSUMED);
     file.json(
@@ -298,30 +330,49 @@ async fn write_consumed(
     )
     .await?;
     file.append(b"\n").await?;
-    let mut candidates = Candidates::open(context, finished, skipped).await?;
+    let mut candidates = Candidates::open(context, finished, failed, skipped).await?;
     let mut heartbeat = Heartbeat::new(&context.fence);
     while let Some(line) = candidates.next().await? {
         heartbeat.step().await?;
-        file.append(&Line { group: None, ..line }.encode()).await?;
+        let consumed = Line {
+            group: None,
+            size: None,
+            ..line
+        };
+        file.append(&consumed.encode()).await?;
     }
-    file.close().await.map(drop)
+    file.close().await?;
+    Ok(candidates.merged)
+}
+
+/// What of the plan is in the outputs.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Merged {
+    objects: u64,
+    /// With those of sources that were left out while merging.
+    bytes: u64,
 }
 
 /// The sources that were really merged, and what earlier jobs consumed, in key order.
 pub(crate) struct Candidates {
     lines: Lines,
-    dropped: Vec<u64>,
+    /// Groups that the plan left out, or that failed.
+    dropped: BTreeSet<u64>,
     skipped: BTreeSet<String>,
+    /// Of the lines so far.
+    merged: Merged,
 }
 
 impl Candidates {
     pub(crate) async fn open(
         context: &Context,
         finished: &Finished<'_>,
+        failed: &FailedGroups,
         skipped: &BTreeSet<SkippedSource>,
     ) -> Result<Self, Error> {
         let key = context.ledger.candidates_key(finished.location);
-        let dropped = context.ledger.dropped(finished.location).await?;
+        let too_small = context.ledger.dropped(finished.location).await?;
+        let dropped = too_small.into_iter().chain(failed.ordinals()).collect();
         let lines = Lines::open(Arc::clone(&context.store), key.clone()).await?;
         let lines = lines.ok_or(Error::Ledger {
             name: key,
@@ -331,15 +382,21 @@ impl Candidates {
             lines,
             dropped,
             skipped: skipped.iter().map(|source| source.key.clone()).collect(),
+            merged: Merged::default(),
         })
     }
 
     pub(crate) async fn next(&mut self) -> Result<Option<Line>, Error> {
         while let Some(line) = self.lines.next::<Line>().await? {
-            let merged = line.group.is_none_or(|group| {
-                self.dropped.binary_search(&group).is_err() && !self.skipped.contains(&line.key)
-            });
-            if merged {
+            let Some(group) = line.group else {
+                return Ok(Some(line));
+            };
+            if self.dropped.contains(&group) {
+                continue;
+            }
+            self.merged.bytes += line.size.unwrap_or_default();
+            if !self.skipped.contains(&line.key) {
+                self.merged.objects += 1;
                 return Ok(Some(line));
             }
         }

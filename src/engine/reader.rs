@@ -11,7 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::body::Cursor;
-use super::{Error, Ledger, Window};
+use super::{Context, Error, Ledger, Window};
 use crate::plan::{Entry, Plan, Segment, SegmentRef, Source};
 use crate::store::{self, Store};
 
@@ -21,6 +21,7 @@ const UNIT: u64 = 1 << 10;
 pub(crate) enum Item {
     Group {
         place: Place,
+        ordinal: u64,
         directory: String,
         extension: String,
     },
@@ -69,26 +70,29 @@ pub(crate) struct Reader {
     room: Arc<Semaphore>,
     window: Window,
     reading: usize,
+    /// Directories of groups of which nothing is read: their sources come without bytes.
+    passed_over: Vec<String>,
+    /// The entries that are pushed belong to such a group.
+    passing: bool,
 }
 
 impl Reader {
     /// Starts at `cursor` of the shard whose segments these are.
     pub(crate) async fn new(
-        store: Arc<dyn Store>,
-        ledger: Ledger,
+        context: &Context,
         location: String,
         (plan, shard): (&Plan, usize),
         cursor: &Cursor,
+        passed_over: Vec<String>,
         room_bytes: u64,
-        window: Window,
     ) -> Result<Self, Error> {
         let range = &plan.shards[shard];
         let segments = plan.segments[range.first..range.first + range.count]
             .iter()
             .skip(cursor.segment);
         let mut reader = Self {
-            store,
-            ledger,
+            store: Arc::clone(&context.store),
+            ledger: context.ledger.clone(),
             location,
             segments: segments.cloned().collect(),
             loading: None,
@@ -97,8 +101,10 @@ impl Reader {
             remaining: None,
             ahead: VecDeque::new(),
             room: Arc::new(Semaphore::new((room_bytes / UNIT) as usize)),
-            window,
+            window: context.window,
             reading: 0,
+            passed_over,
+            passing: false,
         };
         reader.take_segment().await?;
         reader.skip_to(cursor);
@@ -125,9 +131,15 @@ impl Reader {
 
     fn push_entry(&mut self, place: Place, entry: Entry) {
         match entry {
-            Entry::Group { directory, extension } => {
+            Entry::Group {
+                ordinal,
+                directory,
+                extension,
+            } => {
+                self.passing = self.passed_over.contains(&directory);
                 self.ahead.push_back(Ahead::Ready(Item::Group {
                     place,
+                    ordinal,
                     directory,
                     extension,
                 }));
@@ -139,6 +151,7 @@ impl Reader {
     fn push_source(&mut self, place: Place, source: Source, from: u64) {
         self.ahead
             .push_back(Ahead::Ready(Item::Source(place, source.clone())));
+        let from = if self.passing { source.size } else { from };
         self.remaining = Some(Remaining { source, from });
     }
 

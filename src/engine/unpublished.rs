@@ -1,4 +1,5 @@
-//! What a job that is deleted before its publication has put under its output prefix is removed.
+//! What a job has put under its output prefix and will never publish is removed: everything, if it is deleted
+//! before its publication, or what groups that failed have left.
 //!
 //! Never touches what it does not know for its own: an output goes only if both its name and the token in its
 //! metadata are those that the job's plan gives. Safe to repeat.
@@ -20,28 +21,50 @@ pub struct Unpublished<'a> {
     pub job_uid: &'a str,
 }
 
+impl Unpublished<'_> {
+    fn manifests(&self) -> String {
+        format!("{}{}/", manifest_directory(self.output_prefix), self.job_uid)
+    }
+}
+
 /// Removes the outputs, finished ones included, and a manifest that nobody was told of. Only while the status
 /// of the job shows no decision to publish, under an epoch that this worker holds: then no other worker can
 /// make one any more, so that readers are never told of an output that is gone. The job's uploads must be
 /// ended before, or one of them may still become an object.
 pub async fn remove_unpublished(context: &Context, of: &Unpublished<'_>) -> Result<(), Error> {
-    let manifests = format!("{}{}/", manifest_directory(of.output_prefix), of.job_uid);
-    if context
-        .store
-        .head(&format!("{manifests}{SUCCESS}"))
-        .await?
-        .is_some()
-    {
+    let success = format!("{}{SUCCESS}", of.manifests());
+    if context.store.head(&success).await?.is_some() {
         tracing::warn!("readers were told of outputs that the status knows nothing of: they stay");
         return Ok(());
     }
+    remove(context, of, of.output_prefix).await
+}
+
+/// Removes what this plan has put into a directory of which nothing is published, or will be. The plan's uploads
+/// must be ended before, as above.
+pub(crate) async fn remove_outputs(
+    context: &Context,
+    plan: &Plan,
+    plan_sha256: &str,
+    directory: &str,
+) -> Result<(), Error> {
+    let of = Unpublished {
+        plan_sha256,
+        output_prefix: &plan.output_prefix,
+        job_uid: &plan.job.uid,
+    };
+    remove(context, &of, &plan.outputs_prefix(plan_sha256, directory)).await
+}
+
+/// Removes this job's own objects whose keys begin with `prefix`.
+async fn remove(context: &Context, of: &Unpublished<'_>, prefix: &str) -> Result<(), Error> {
     let mut heartbeat = Heartbeat::new(&context.fence);
     let mut after: Option<String> = None;
     loop {
-        let page = context.store.list(of.output_prefix, after.as_deref()).await?;
+        let page = context.store.list(prefix, after.as_deref()).await?;
         after = page.objects.last().map(|object| object.key.clone());
         let keys: Vec<String> = page.objects.into_iter().map(|object| object.key).collect();
-        let looks: Vec<_> = keys.iter().map(|key| own(context, of, &manifests, key)).collect();
+        let looks: Vec<_> = keys.iter().map(|key| own(context, of, key)).collect();
         let own: Vec<Option<String>> = stream::iter(looks)
             .buffer_unordered(CONCURRENCY)
             .try_collect()
@@ -59,13 +82,8 @@ pub async fn remove_unpublished(context: &Context, of: &Unpublished<'_>) -> Resu
 }
 
 /// The key, if the object is this job's.
-async fn own(
-    context: &Context,
-    of: &Unpublished<'_>,
-    manifests: &str,
-    key: &str,
-) -> Result<Option<String>, Error> {
-    if key.starts_with(manifests) {
+async fn own(context: &Context, of: &Unpublished<'_>, key: &str) -> Result<Option<String>, Error> {
+    if key.starts_with(&of.manifests()) {
         return Ok(Some(key.to_owned()));
     }
     let Some(name) = OutputName::of(key, of.output_prefix, of.plan_sha256) else {

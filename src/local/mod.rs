@@ -2,8 +2,10 @@
 //! embedded server for a store. Nothing here is needed by a controller or a worker pod.
 
 pub mod demo;
+mod ledgers;
 pub mod manifest;
 mod plan;
+mod probe;
 mod process;
 mod progress;
 mod run;
@@ -11,7 +13,12 @@ pub mod server;
 mod state;
 mod worker;
 
+/// The name of this machine in a ledger's path, in place of a cluster's.
+pub const LOCAL_CLUSTER: &str = "local";
+
+pub use ledgers::{Error as LedgersError, LedgersReport, uid_of_state, uids};
 pub use plan::PlanSummary;
+pub use probe::ProbeReport;
 pub use process::{Endpoint, Recipe};
 pub use run::{Error, Outcome, Run};
 pub use state::StateFile;

@@ -172,13 +172,11 @@ fn end(job: &CompactionJob) -> Option<Outcome> {
     if job.metadata.generation != Some(status.observed_generation) {
         return None;
     }
-    let is =
-        |type_: &str, value: &str| condition(&status.conditions, type_).is_some_and(|c| c.status == value);
-    if job.spec.retry_token != status.retry_token && is(conditions::STALLED, "True") {
+    if job.spec.retry_token != status.retry_token && status.has_failed() {
         return None;
     }
-    if is(conditions::STALLED, "True") {
-        return Some(if is(conditions::SUCCEEDED, "True") {
+    if status.has_failed() {
+        return Some(if status.is(conditions::SUCCEEDED) {
             Outcome::Succeeded
         } else {
             Outcome::Failed
@@ -187,12 +185,11 @@ fn end(job: &CompactionJob) -> Option<Outcome> {
     let disposing = status.dispose.as_ref().is_some_and(|dispose| !dispose.finished);
     let waits_for_grace =
         status.dispose.is_none() && job.dispose_time().is_some_and(|due| due > jiff::Timestamp::now());
-    let published =
-        is(conditions::SUCCEEDED, "True") && (status.completion_time.is_some() || waits_for_grace);
+    let published = status.is(conditions::SUCCEEDED) && (status.completion_time.is_some() || waits_for_grace);
     let ready = condition(&status.conditions, conditions::READY);
     let planned = job.spec.mode == Mode::PlanOnly
         && ready.is_some_and(|ready| ready.reason == Reason::Planned.as_str());
-    let suspended = job.spec.suspend && is(conditions::SUSPENDED, "True");
+    let suspended = job.spec.suspend && status.is(conditions::SUSPENDED);
     ((published && !disposing) || planned || suspended).then_some(Outcome::Succeeded)
 }
 

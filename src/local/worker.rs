@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::LOCAL_CLUSTER;
 use super::process::STOP;
 use super::state::StateFile;
 use crate::api::{Limits, exit};
@@ -50,7 +51,7 @@ async fn start(arguments: WorkerArguments) -> Result<Start, String> {
         },
         api: Arc::new(api),
         store: Arc::new(store),
-        cluster: "local".to_owned(),
+        cluster: LOCAL_CLUSTER.to_owned(),
         window_bytes: arguments.window_bytes,
         read_bytes: Window::READ_BYTES,
         stop,

@@ -273,6 +273,7 @@ impl Group {
         if self.draft.sources == 0 {
             self.draft.ordinal = self.ordinal;
             self.draft.segment.entries.push(Entry::Group {
+                ordinal: self.ordinal,
                 directory: self.directory.clone(),
                 extension: self.extension.clone(),
             });

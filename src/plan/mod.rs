@@ -21,7 +21,7 @@ use crate::format;
 use crate::store::{Attributes, Capabilities};
 
 /// The version of the plan's form; a worker that does not know it stops.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// A batch ends after so many sources even if they are tiny, so that it stays well within its deadline.
 pub const BATCH_SOURCES: u64 = 4096;
@@ -151,11 +151,13 @@ impl Plan {
         number: u32,
         extension: &str,
     ) -> String {
-        let mark = output_mark(sha256);
-        format!(
-            "{}{directory}{mark}{shard:03}-{number:05}{extension}",
-            self.output_prefix
-        )
+        let outputs = self.outputs_prefix(sha256, directory);
+        format!("{outputs}{shard:03}-{number:05}{extension}")
+    }
+
+    /// What the names of all outputs in `directory` begin with.
+    pub fn outputs_prefix(&self, sha256: &str, directory: &str) -> String {
+        format!("{}{directory}{}", self.output_prefix, output_mark(sha256))
     }
 
     /// What recognises an output of this plan in the object's metadata.
@@ -165,9 +167,9 @@ impl Plan {
         hex::encode(Sha256::digest(text))
     }
 
-    /// Sources of its own: those that no earlier job has made.
-    pub fn own_sources(&self) -> u64 {
-        self.totals.sources - self.superseded.len() as u64
+    /// Stored bytes of the outputs that it replaces.
+    pub fn superseded_bytes(&self) -> u64 {
+        self.superseded.iter().map(|output| output.size).sum()
     }
 
     /// Whether nothing that the plan leaves unread may hold older records of a key. What is too young comes later,

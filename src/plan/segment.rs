@@ -16,6 +16,8 @@ pub struct Source {
 pub enum Entry {
     /// The sources that follow go to outputs in this directory of the output prefix.
     Group {
+        /// Its number among the candidates.
+        ordinal: u64,
         directory: String,
         /// Of the outputs' names, without that of the compression: `.json`.
         extension: String,

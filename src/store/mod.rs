@@ -48,7 +48,8 @@ pub trait Store: Send + Sync {
     /// Stores one part (numbers start at 1) and returns its ETag.
     async fn upload_part(&self, key: &str, upload: &str, number: u32, body: Bytes) -> Result<String>;
 
-    /// All parts of an open upload in ascending order; `None` when there is no such upload.
+    /// All parts of an open upload in ascending order; `None` when there is no such upload. `Unsupported`
+    /// when the store has no such listing.
     async fn list_parts(&self, key: &str, upload: &str) -> Result<Option<Vec<Part>>>;
 
     /// Completes an upload. The three outcomes are distinct because an unanswered Complete may have
@@ -69,6 +70,10 @@ pub trait Store: Send + Sync {
     /// Deletes `key` if its ETag is still `etag`, by a conditional request. Only meaningful on a
     /// store whose [`Capabilities::conditional_delete`] is true.
     async fn delete_if_match(&self, key: &str, etag: &str) -> Result<Deleted>;
+
+    /// After how many days a rule of the bucket aborts open uploads of keys under these prefixes, by the shortest
+    /// such rule; `None` when there is none. Many stores and permissions do not tell: nothing may rest on it.
+    async fn upload_days(&self, prefixes: &[&str]) -> Result<Option<u32>>;
 
     /// Tries out what this store honours, with objects and uploads of these two keys, which nothing else
     /// uses. All are removed again, but by a process that ends on the way.
@@ -210,6 +215,8 @@ pub enum ErrorKind {
     PartTooSmall,
     #[error("the store refused the request as invalid")]
     InvalidRequest,
+    #[error("the store has no such operation, or another one of its name")]
+    Unsupported,
     #[error("access denied; check the credentials' permissions")]
     Denied,
     #[error("the credentials have expired or are not known to the store; renew them")]
@@ -240,7 +247,9 @@ pub enum ErrorKind {
 
 impl ErrorKind {
     /// `Wait` is what may heal without anybody touching the job: the store is away, slow or full,
-    /// or somebody must renew credentials. It counts against no limit (I13).
+    /// or somebody must renew credentials. It counts against no limit (I13). A caller to whom a missing or
+    /// another version means something says so itself; anywhere else such an answer makes no sense, and
+    /// another attempt is the way to find out.
     pub fn disposition(self) -> Disposition {
         match self {
             Self::Throttled
@@ -254,11 +263,14 @@ impl ErrorKind {
             | Self::Denied
             | Self::NoSuchBucket
             | Self::WrongRegion => Disposition::Wait,
-            Self::BadAnswer | Self::InvalidPart | Self::NoSuchUpload => Disposition::Retry,
-            Self::NotFound
-            | Self::PreconditionFailed
-            | Self::PartTooSmall
+            Self::BadAnswer
+            | Self::InvalidPart
+            | Self::NoSuchUpload
+            | Self::NotFound
+            | Self::PreconditionFailed => Disposition::Retry,
+            Self::PartTooSmall
             | Self::InvalidRequest
+            | Self::Unsupported
             | Self::Archived
             | Self::TooLarge => Disposition::GiveUp,
         }

@@ -6,6 +6,7 @@
 pub(super) mod failure;
 
 mod delete;
+mod lifecycle;
 mod limit;
 mod list;
 mod probe;
@@ -165,6 +166,10 @@ impl Store for S3 {
 
     async fn delete_if_match(&self, key: &str, etag: &str) -> Result<Deleted> {
         self.delete_version(key, etag).await
+    }
+
+    async fn upload_days(&self, prefixes: &[&str]) -> Result<Option<u32>> {
+        self.days_of_open_uploads(prefixes).await
     }
 
     async fn probe(&self, keys: &[String; 2]) -> Result<Capabilities> {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::content::{Content, Records};
 use super::latest::Wrong;
-use super::published::{Output, Published};
+use super::published::{Manifest, Output, Published};
 use super::report::{Report, counted};
 use crate::api::{CompactionJob, GroupBy};
 
@@ -140,6 +140,20 @@ impl<'a> Comparison<'a> {
                     .skipped
                     .add(format!("source {}: {}", source.key, source.reason));
             }
+            self.take_failed(manifest);
+        }
+    }
+
+    /// Of a group that failed in a job, that job has published nothing.
+    fn take_failed(&mut self, manifest: &Manifest) {
+        for failed in &manifest.failed {
+            let name = format!("group {}{}", self.source_prefix, failed.group);
+            for output in manifest.outputs.iter().filter(|o| o.group == failed.group) {
+                let key = &output.key;
+                self.problem(format!("{name} failed, but output {key} of it is published"));
+            }
+            let (reason, message) = (&failed.reason, &failed.message);
+            self.report.failed.add(format!("{name}: {reason}: {message}"));
         }
     }
 

@@ -25,6 +25,8 @@ pub(super) struct Manifest {
     pub sources: Sources,
     pub records_dropped: u64,
     pub skipped: Vec<Skipped>,
+    #[serde(default)]
+    pub failed: Vec<Failed>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -46,6 +48,14 @@ pub(super) struct Sources {
 pub(super) struct Skipped {
     pub key: String,
     pub reason: String,
+}
+
+/// A group of which a job has published nothing.
+#[derive(Debug, Deserialize)]
+pub(super) struct Failed {
+    pub group: String,
+    pub reason: String,
+    pub message: String,
 }
 
 /// One published job.

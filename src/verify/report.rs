@@ -25,6 +25,8 @@ pub struct Report {
     pub remarks: Sentences,
     /// Sources that manifests name as left out.
     pub skipped: Sentences,
+    /// Groups that manifests name as failed: nothing of them is published, and nothing consumed.
+    pub failed: Sentences,
     pub problems: Sentences,
 }
 
@@ -93,6 +95,11 @@ impl fmt::Display for Report {
                 counted(self.skipped.count, "source")
             )?;
             self.skipped.write(f)?;
+        }
+        if self.failed.count > 0 {
+            let groups = counted(self.failed.count, "group");
+            writeln!(f, "{groups} failed and not in the outputs, as the manifests say")?;
+            self.failed.write(f)?;
         }
         Ok(())
     }

@@ -11,7 +11,9 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use super::{ApiError, JobApi};
-use crate::api::{Checkpoint, CompactionJob, DisposeStatus, PlanStatus, PublishStatus, ShardStatus};
+use crate::api::{
+    Checkpoint, CompactionJob, DisposeStatus, FailedGroup, PlanStatus, PublishStatus, ShardStatus,
+};
 use crate::engine::{Fence, FenceError};
 
 /// How long an unreachable API server is waited for before the worker gives its place up.
@@ -198,6 +200,21 @@ impl ShardFence {
         Ok(())
     }
 
+    /// Moves the pointer of the shard.
+    async fn point(
+        &self,
+        mut checkpoint: Checkpoint,
+        total_batches: i64,
+        mut more: Vec<PatchOperation>,
+    ) -> Result<(), FenceError> {
+        checkpoint.time = Some(Time(jiff::Timestamp::now()));
+        more.push(replace(
+            &format!("/status/shards/{}/totalBatches", self.identity.shard),
+            json!(total_batches),
+        ));
+        self.change(checkpoint, more).await
+    }
+
     /// Counts a refused claim or checkpoint, for people to see. Nothing depends on it.
     async fn tell_refused(&self) {
         let Ok(job) = self.api.get().await else { return };
@@ -239,13 +256,18 @@ impl Fence for ShardFence {
         Ok(())
     }
 
-    async fn advance(&self, mut checkpoint: Checkpoint, total_batches: i64) -> Result<(), FenceError> {
-        checkpoint.time = Some(Time(jiff::Timestamp::now()));
-        let total = replace(
-            &format!("/status/shards/{}/totalBatches", self.identity.shard),
-            json!(total_batches),
-        );
-        self.change(checkpoint, vec![total]).await
+    async fn advance(&self, checkpoint: Checkpoint, total_batches: i64) -> Result<(), FenceError> {
+        self.point(checkpoint, total_batches, Vec::new()).await
+    }
+
+    async fn give_up(
+        &self,
+        checkpoint: Checkpoint,
+        total_batches: i64,
+        group: FailedGroup,
+    ) -> Result<(), FenceError> {
+        let told = add("/status/lastFailedGroup", json!(group));
+        self.point(checkpoint, total_batches, vec![told]).await
     }
 
     async fn set_plan(&self, plan: PlanStatus, total_batches: Vec<i64>) -> Result<(), FenceError> {

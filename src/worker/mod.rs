@@ -101,8 +101,7 @@ async fn work(start: &Start) -> Result<(), Error> {
     while let Some(duty) = job.duty(shard).filter(|_| !start.stop.is_cancelled()) {
         tracing::info!(shard, epoch, ?duty, "duty begins");
         let done = do_duty(&context, start, &job, duty).await?;
-        // Disposing needs the controller's leave, for the grace period is measured by its clock.
-        if !done || matches!(duty, Duty::Publish | Duty::Dispose | Duty::CleanUp) {
+        if !done || matches!(duty, Duty::Dispose | Duty::CleanUp) {
             break;
         }
         job = fence.job().await?;
@@ -151,6 +150,7 @@ async fn batches_duty(context: &Context, start: &Start, job: &CompactionJob) -> 
         checkpoint: status.map(|shard| shard.checkpoint.clone()).unwrap_or_default(),
         deadline: Duration::from_secs(job.spec.batch.upload_deadline_seconds as u64),
         max_attempts: job.spec.batch.max_attempts,
+        max_failed_groups: job.spec.max_failed_groups as u64,
         pointer_interval,
     };
     Ok(engine::run_batches(context, &input).await? == Ended::Done)
@@ -164,16 +164,18 @@ async fn publish_duty(context: &Context, job: &CompactionJob) -> Result<(), Erro
 }
 
 async fn dispose_duty(context: &Context, job: &CompactionJob) -> Result<(), Error> {
-    let mut progress = job
-        .status
-        .as_ref()
-        .and_then(|status| status.dispose.clone())
-        .unwrap_or_default();
+    let status = job.status.clone().unwrap_or_default();
+    let mut progress = status.dispose.unwrap_or_default();
     if !progress.sources_done {
         let (plan, sha256, location) = load_plan(context, job).await?;
         let context = &context.honouring(plan.capabilities);
+        let delete = job.spec.source_disposition == SourceDisposition::Delete;
+        if delete {
+            let sources = status.publish.map_or(0, |publish| publish.sources);
+            progress.total = sources + plan.superseded.len() as i64;
+        }
         let wish = Wish {
-            delete: job.spec.source_disposition == SourceDisposition::Delete,
+            delete,
             unconditionally: job.spec.allow_unconditional_delete,
         };
         progress =

@@ -1,4 +1,4 @@
-//! What a user of `run` and `plan` sees: exit codes, what is said of each kind of bad input, and that it
+//! What a user of `run`, `plan`, `probe` and `gc` sees: exit codes, what is said of each kind of bad input, and that it
 //! names the object and the remedy.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -9,8 +9,11 @@ mod contract;
 mod disk;
 mod disposition;
 mod endpoint;
+mod gc;
+mod groups;
 mod ledger;
 mod manifest;
+mod probe;
 mod sources;
 
 use std::io::Write as _;

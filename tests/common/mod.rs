@@ -105,10 +105,56 @@ wait $pid
 rm -rf -- "$data"
 "#;
 
+/// A server program as a process. It is killed when this is dropped.
+pub struct Guarded {
+    guard: Child,
+}
+
+impl Guarded {
+    /// `command` is given the path of a directory of the program's own, which goes with it.
+    pub fn start(command: impl FnOnce(&Path) -> Vec<String>, environment: &[(&str, &str)]) -> Self {
+        let data = tempfile::tempdir().unwrap().keep();
+        let guard = Command::new("sh")
+            .args(["-c", GUARD, "guard"])
+            .arg(&data)
+            .args(command(&data))
+            .env("HOME", &data)
+            .envs(environment.iter().copied())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        Self { guard }
+    }
+
+    pub fn has_ended(&mut self) -> bool {
+        self.guard.try_wait().unwrap().is_some()
+    }
+}
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        drop(self.guard.stdin.take());
+        self.guard.wait().unwrap();
+    }
+}
+
+const MOUNT: &str =
+    r#"size=$1 at=$2; shift 2; mkdir "$at" && mount -t tmpfs -o "$size" none "$at" && exec "$@""#;
+
+#[derive(Clone, Copy)]
+enum Disk<'a> {
+    OwnDirectory,
+    Directory(&'a Path),
+    /// MiB.
+    Memory(u32),
+}
+
 /// A MinIO process of one disk. It is killed when this is dropped.
 pub struct Minio {
     pub endpoint: Endpoint,
-    guard: Child,
+    server: Guarded,
 }
 
 impl Minio {
@@ -119,52 +165,147 @@ impl Minio {
     }
 
     pub fn start() -> Self {
-        let program = build("minio");
-        let data = tempfile::tempdir().unwrap().keep();
-        let address = free_address();
-        let (access_key, secret_key) = (random(), random());
-        let guard = Command::new("sh")
-            .args(["-c", GUARD, "guard"])
-            .arg(&data)
-            .arg(&program)
-            .args(["server", "--quiet", "--address", &address.to_string()])
-            .args(["--console-address", &free_address().to_string()])
-            .arg(data.join("disk"))
-            .env("MINIO_ROOT_USER", &access_key)
-            .env("MINIO_ROOT_PASSWORD", &secret_key)
-            .env("MINIO_BROWSER", "off")
-            .env("MINIO_UPDATE", "off")
-            .env("MINIO_API_ROOT_ACCESS", "on")
-            .env("HOME", &data)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let url = format!("http://{address}");
-        let mut minio = Self {
-            endpoint: Endpoint {
-                url,
-                access_key,
-                secret_key,
-            },
-            guard,
-        };
-        minio.wait_until_ready();
-        minio
+        Self::serve(Disk::OwnDirectory, free_address(), (random(), random()))
     }
 
-    /// It listens, and says that it is ready, some time before it makes buckets.
-    fn wait_until_ready(&mut self) {
-        let deadline = Instant::now() + Duration::from_mins(1);
-        while !makes_buckets(&self.endpoint) {
-            assert!(
-                self.guard.try_wait().unwrap().is_none(),
-                "MinIO ended while starting"
-            );
-            assert!(Instant::now() < deadline, "MinIO is not ready after a minute");
-            std::thread::sleep(Duration::from_millis(100));
+    /// Over a disk that outlives the process, at an address of one's own.
+    pub fn over(disk: &Path, address: SocketAddr, keys: (String, String)) -> Self {
+        Self::serve(Disk::Directory(disk), address, keys)
+    }
+
+    /// Over so many MiB of memory, which nothing else fills. Needs root.
+    pub fn in_memory(mebibytes: u32) -> Self {
+        Self::serve(Disk::Memory(mebibytes), free_address(), (random(), random()))
+    }
+
+    fn serve(disk: Disk<'_>, address: SocketAddr, (access_key, secret_key): (String, String)) -> Self {
+        let program = build("minio");
+        let (address, console) = (address.to_string(), free_address().to_string());
+        let arguments = |data: &Path| {
+            let path = match disk {
+                Disk::Directory(path) => path.to_owned(),
+                Disk::OwnDirectory | Disk::Memory(_) => data.join("disk"),
+            };
+            let (path, program) = (path.to_str().unwrap(), program.to_str().unwrap());
+            let mut command = Vec::new();
+            let size;
+            if let Disk::Memory(mebibytes) = disk {
+                size = format!("size={mebibytes}m");
+                // A mount of a namespace ends with its processes.
+                command.extend([
+                    "unshare",
+                    "--mount",
+                    "--propagation",
+                    "private",
+                    "sh",
+                    "-c",
+                    MOUNT,
+                    "mount",
+                ]);
+                command.extend([size.as_str(), path]);
+            }
+            command.extend([program, "server", "--quiet", "--address", &address]);
+            command.extend(["--console-address", &console, path]);
+            command.into_iter().map(str::to_owned).collect()
+        };
+        let environment = [
+            ("MINIO_ROOT_USER", access_key.as_str()),
+            ("MINIO_ROOT_PASSWORD", &secret_key),
+            ("MINIO_BROWSER", "off"),
+            ("MINIO_UPDATE", "off"),
+            ("MINIO_API_ROOT_ACCESS", "on"),
+        ];
+        let mut server = Guarded::start(arguments, &environment);
+        let endpoint = Endpoint {
+            url: format!("http://{address}"),
+            access_key,
+            secret_key,
+        };
+        wait_until_ready(&mut server, &endpoint, "MinIO");
+        Self { endpoint, server }
+    }
+}
+
+/// A server that is a program of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Program {
+    Minio,
+    /// Over a folder.
+    Versitygw,
+    /// In memory.
+    Moto,
+}
+
+impl Program {
+    /// Of one process for all tests of a test program.
+    pub fn endpoint(self) -> &'static Endpoint {
+        static VERSITYGW: OnceLock<(Endpoint, Guarded)> = OnceLock::new();
+        static MOTO: OnceLock<(Endpoint, Guarded)> = OnceLock::new();
+        match self {
+            Self::Minio => &Minio::shared().endpoint,
+            Self::Versitygw => &VERSITYGW.get_or_init(versitygw).0,
+            Self::Moto => &MOTO.get_or_init(moto).0,
         }
+    }
+}
+
+fn versitygw() -> (Endpoint, Guarded) {
+    let program = build("versitygw");
+    let address = free_address().to_string();
+    let (access_key, secret_key) = (random(), random());
+    let arguments = |data: &Path| {
+        let (program, data) = (program.to_str().unwrap(), data.to_str().unwrap());
+        let command = [
+            program,
+            "--quiet",
+            "--keep-alive",
+            "--port",
+            &address,
+            "posix",
+            data,
+        ];
+        command.map(str::to_owned).to_vec()
+    };
+    let environment = [
+        ("ROOT_ACCESS_KEY_ID", access_key.as_str()),
+        ("ROOT_SECRET_ACCESS_KEY", &secret_key),
+    ];
+    let mut server = Guarded::start(arguments, &environment);
+    let endpoint = Endpoint {
+        url: format!("http://{address}"),
+        access_key,
+        secret_key,
+    };
+    wait_until_ready(&mut server, &endpoint, "versitygw");
+    (endpoint, server)
+}
+
+/// It takes any keys.
+fn moto() -> (Endpoint, Guarded) {
+    let program = build("moto");
+    let address = free_address();
+    let (host, port) = (address.ip().to_string(), address.port().to_string());
+    let arguments = |_: &Path| {
+        let command = [program.to_str().unwrap(), "--host", &host, "--port", &port];
+        command.map(str::to_owned).to_vec()
+    };
+    let mut server = Guarded::start(arguments, &[]);
+    let endpoint = Endpoint {
+        url: format!("http://{address}"),
+        access_key: random(),
+        secret_key: random(),
+    };
+    wait_until_ready(&mut server, &endpoint, "moto");
+    (endpoint, server)
+}
+
+/// One listens, and says that it is ready, some time before it makes buckets.
+fn wait_until_ready(server: &mut Guarded, endpoint: &Endpoint, name: &str) {
+    let deadline = Instant::now() + Duration::from_mins(1);
+    while !makes_buckets(endpoint) {
+        assert!(!server.has_ended(), "{name} ended while starting");
+        assert!(Instant::now() < deadline, "{name} is not ready after a minute");
+        std::thread::sleep(Duration::from_millis(100));
     }
 }
 
@@ -181,13 +322,6 @@ fn makes_buckets(endpoint: &Endpoint) -> bool {
     std::thread::spawn(move || runtime().unwrap().block_on(attempt))
         .join()
         .unwrap()
-}
-
-impl Drop for Minio {
-    fn drop(&mut self) {
-        drop(self.guard.stdin.take());
-        self.guard.wait().unwrap();
-    }
 }
 
 /// The path of a server program that is built if it is not there yet. That takes minutes; see

@@ -72,6 +72,13 @@ fn program(name: &str) -> Command {
     command
 }
 
+/// One of the scripts of `tests/cluster`, for the cluster of [`node`].
+pub fn script(name: &str, arguments: &[&str]) -> Command {
+    let mut command = Command::new(tree().join("tests/cluster").join(name));
+    command.arg(node()).args(arguments).stdin(Stdio::null());
+    command
+}
+
 /// What a command that must succeed prints.
 #[track_caller]
 pub fn run(command: &mut Command) -> String {

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::site::{JOB, Site, condition, has_ended, slow};
+use crate::site::{JOB, Site, condition, has_ended, slow, worker};
 use crate::sources::{assert_compacted, put, put_large, put_named};
 use crate::watch;
 
@@ -138,6 +138,38 @@ fn a_bad_source_fails_the_job_each_time_and_a_new_job_may_skip_it() {
     let skips = site.get("compactionjob", "skips");
     assert_eq!(skips["status"]["progress"]["skippedSources"], 1, "{skips:#}");
     site.bucket.delete(vec![bad.to_owned()]);
+    assert_compacted(&site.bucket);
+}
+
+#[test]
+fn a_memory_limit_that_is_too_small_fails_the_job_and_the_job_says_which_one_is_enough() {
+    let site = Site::new("small-memory");
+    put(&site.bucket, OBJECTS);
+    site.start(json!({"template": {"spec": {"containers": [worker("64Mi")]}}}));
+    let (reason, message) = site.until_condition(JOB, "Stalled", "True");
+    assert_eq!(reason, "WorkFailed");
+    for words in [
+        "a memory limit of 67108864 bytes is too small",
+        "are needed",
+        "spec.template",
+    ] {
+        assert!(message.contains(words), "{words} is not in {message}");
+    }
+    let failures = site.get("compactionjob", JOB)["status"]["failures"].clone();
+    assert_eq!(
+        (failures[0]["reason"].as_str(), failures[0]["count"].as_i64()),
+        (Some("InvalidSpec"), Some(1)),
+        "{failures:#}"
+    );
+    site.patch(
+        JOB,
+        &json!({"spec": {
+            "retryToken": "more memory",
+            "template": {"spec": {"containers": [worker("128Mi")]}},
+        }}),
+    );
+    site.until_condition(JOB, "Stalled", "False");
+    site.until_succeeded(JOB);
     assert_compacted(&site.bucket);
 }
 

@@ -2,8 +2,8 @@
 //! runs this; with `E2E_KUBECONFIG` it runs against another one (docs/testing.md).
 //!
 //! Each test has a namespace, a bucket and an operator of its own, so that tests run beside each other and may
-//! kill what is theirs. Two modules do not: `install` installs for the whole cluster and runs alone, `node` needs
-//! the node itself and disturbs all that runs there.
+//! kill what is theirs. Three modules do not: `install` installs for the whole cluster and runs alone, `node` and
+//! `chaos` need the node itself and disturb all that runs there.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -17,6 +17,7 @@ mod store;
 mod watch;
 
 mod access;
+mod chaos;
 mod disturbed;
 mod ends;
 mod install;

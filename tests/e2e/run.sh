@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Runs the end-to-end tests in a cluster that is brought up for them and ended after them; with E2E_KUBECONFIG, in that
 # one. Ends with 0 if every test passed.
-# usage: run.sh [ARGUMENT...]     more arguments of the test program, for example --skip node::
+# usage: run.sh [ARGUMENT...]     more arguments of the test program
+# E2E_PARTS names what is run, in this order: install (alone), others (beside each other), node (alone), chaos (alone)
 # What else a cluster of one's own needs is in docs/testing.md.
 set -euo pipefail
 shopt -s inherit_errexit
@@ -31,11 +32,13 @@ cargo test --release --locked --test e2e --no-run
 code=0
 # part NAME ARGUMENT...: one run of the test program. What fails in one part keeps no other from running.
 part() {
+    [[ " ${E2E_PARTS-install others node chaos} " == *" $1 "* ]] || return 0
     say "$1"
     shift
     cargo test --release --locked --test e2e -- "$@" || code=$?
 }
-part 'install, alone' --test-threads 1 install:: "$@"
-part 'beside each other' --test-threads "${E2E_THREADS:-5}" --skip install:: --skip node:: "$@"
-part 'the node, alone' --test-threads 1 node:: "$@"
+part install --test-threads 1 install:: "$@"
+part others --test-threads "${E2E_THREADS:-5}" --skip install:: --skip node:: --skip chaos:: "$@"
+part node --test-threads 1 node:: "$@"
+part chaos --nocapture chaos:: "$@"
 exit "$code"

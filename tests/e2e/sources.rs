@@ -25,16 +25,21 @@ pub fn put_named(bucket: &Bucket, name: &str, objects: usize) {
 
 /// Puts `objects` plain objects of 256 KiB each that are all one group.
 pub fn put_large(bucket: &Bucket, objects: usize) {
+    put_plain(bucket, "in/large/", objects, 256 << 10);
+}
+
+/// Puts `objects` plain objects of `size` bytes or a little more under `prefix`.
+pub fn put_plain(bucket: &Bucket, prefix: &str, objects: usize, size: usize) {
     let object = |number: usize| {
         let mut raw = Vec::new();
         for record in 0.. {
-            if raw.len() >= 256 << 10 {
+            if raw.len() >= size {
                 break;
             }
             let noise = "n".repeat(900);
             writeln!(raw, "{{\"id\":\"{number}-{record}\",\"noise\":\"{noise}\"}}").unwrap();
         }
-        (format!("in/large/{number:06}.json"), raw)
+        (format!("{prefix}{number:06}.json"), raw)
     };
     bucket.put(&(0..objects).map(object).collect());
 }
@@ -56,14 +61,20 @@ fn object(name: &str, number: usize) -> (String, Vec<u8>) {
     (format!("{key}.gz"), encoder.finish().unwrap())
 }
 
-/// Ends the test unless the outputs that are there are those that manifests name, and hold every record of every
-/// source exactly once.
+/// Ends the test unless the outputs under `out/` are those that manifests name, and hold every record of every
+/// source under `in/` exactly once.
 #[track_caller]
 pub fn assert_compacted(bucket: &Bucket) {
+    assert_compacted_to(bucket, "in/", "out/");
+}
+
+#[track_caller]
+pub fn assert_compacted_to(bucket: &Bucket, sources: &str, outputs: &str) {
+    let own = format!("{outputs}_compaction/");
     let (files, mut found): (Vec<_>, Vec<_>) = bucket
-        .keys("out/")
+        .keys(outputs)
         .into_iter()
-        .partition(|key| key.starts_with("out/_compaction/"));
+        .partition(|key| key.starts_with(&own));
     let manifests: Vec<String> = files
         .into_iter()
         .filter(|key| key.ends_with("/manifest.json"))
@@ -71,13 +82,13 @@ pub fn assert_compacted(bucket: &Bucket) {
     let mut named: Vec<String> = bucket
         .get(&manifests)
         .values()
-        .flat_map(|bytes| outputs(bytes))
+        .flat_map(|bytes| outputs_of(bytes))
         .collect();
     found.sort_unstable();
     named.sort_unstable();
     assert_eq!(found, named, "outputs are those that are published");
 
-    let mut wanted = records(bucket, &bucket.keys("in/"));
+    let mut wanted = records(bucket, &bucket.keys(sources));
     assert!(!wanted.is_empty() && wanted.values().all(|count| *count == 1));
     for (record, count) in records(bucket, &found) {
         assert_eq!(
@@ -94,7 +105,7 @@ pub fn assert_compacted(bucket: &Bucket) {
     );
 }
 
-fn outputs(manifest: &[u8]) -> Vec<String> {
+fn outputs_of(manifest: &[u8]) -> Vec<String> {
     let manifest: Value = serde_json::from_slice(manifest).unwrap();
     let outputs = manifest["outputs"].as_array().unwrap().iter();
     outputs

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Builds a program that the tests run as a server, at the version that go.mod pins, and prints its path.
-# usage: build.sh minio
+# Builds or installs a program that the tests run as a server, at the version that is pinned here, and prints its path.
+# usage: build.sh minio|toxiproxy|versitygw|moto
 set -eu
 
 name=${1:?usage: build.sh NAME}
@@ -9,5 +9,11 @@ cd "$(dirname "$0")"
 
 case $name in
 minio) go_programs "-s -w" minio github.com/minio/minio github.com/minio/minio ;;
-*) echo "build.sh: no server is called '$name'; add it to build.sh, tools.go and go.mod" >&2; exit 2 ;;
+toxiproxy) go_programs "-s -w" toxiproxy github.com/Shopify/toxiproxy/v2 github.com/Shopify/toxiproxy/v2/cmd/server ;;
+versitygw)
+    cd versitygw
+    go_programs "-s -w" versitygw github.com/versity/versitygw github.com/versity/versitygw/cmd/versitygw
+    ;;
+moto) moto/install.sh ;;
+*) echo "build.sh: no server is called '$name'; add it to build.sh, and to a go.mod with its tools.go" >&2; exit 2 ;;
 esac

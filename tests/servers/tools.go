@@ -4,5 +4,6 @@
 package tools
 
 import (
+	_ "github.com/Shopify/toxiproxy/v2/cmd/server"
 	_ "github.com/minio/minio"
 )

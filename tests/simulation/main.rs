@@ -13,6 +13,7 @@
 
 mod api;
 mod deduplicated;
+mod groups;
 mod scenario;
 mod store;
 mod world;
@@ -441,6 +442,7 @@ async fn two_at_once(seed: u64) {
     let mut world = |uid: &str, created: i64| {
         let metadata = &mut scenario.job.metadata;
         metadata.uid = Some(format!("{uid}-{seed}"));
+        metadata.name = Some(uid.to_owned());
         metadata.creation_timestamp = Some(Time(jiff::Timestamp::from_second(created).unwrap()));
         let api = MemoryApi::new(seed, &scenario.job);
         World::new(

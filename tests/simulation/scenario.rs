@@ -86,6 +86,8 @@ impl Scenario {
         let habits = Habits {
             random_etags,
             conditional: rng.bool(),
+            // Of the seed itself, so that all else stays what it was for each seed.
+            lists_parts: !seed.is_multiple_of(6),
             errors: rng.u32(0..12),
             lost_answers: rng.u32(0..12),
             min_part: job.spec.upload.part_size.bytes().unwrap(),
@@ -127,18 +129,23 @@ impl Scenario {
         }
     }
 
+    /// The group of a source.
+    pub fn group(&self, key: &str) -> String {
+        let name = key.strip_prefix(SOURCE).unwrap();
+        let directory = match self.job.spec.output.group_by {
+            GroupBy::All => "",
+            GroupBy::Directory => name.rfind('/').map_or("", |slash| &name[..=slash]),
+        };
+        directory.to_owned()
+    }
+
     /// What a job over these sources must bring out: the records by group in order, and the keys whose
     /// records those are.
     pub fn expect(&self, sources: &BTreeMap<String, Vec<u8>>) -> Expected {
         let spec = &self.job.spec;
         let mut groups: BTreeMap<String, Vec<(&String, &Vec<u8>)>> = BTreeMap::new();
         for (key, bytes) in sources {
-            let name = key.strip_prefix(SOURCE).unwrap();
-            let directory = match spec.output.group_by {
-                GroupBy::All => "",
-                GroupBy::Directory => name.rfind('/').map_or("", |slash| &name[..=slash]),
-            };
-            groups.entry(directory.to_owned()).or_default().push((key, bytes));
+            groups.entry(self.group(key)).or_default().push((key, bytes));
         }
         let mut expected = Expected::default();
         for (group, members) in groups {

@@ -1,6 +1,6 @@
 //! An S3 store in memory with AWS's rules, whose answers may be late, lost or errors.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -29,6 +29,7 @@ pub struct Habits {
     /// Like SSE-KMS: equal bytes have different ETags.
     pub random_etags: bool,
     pub conditional: bool,
+    pub lists_parts: bool,
     /// Of 1,000 requests, so many fail before they take effect.
     pub errors: u32,
     /// Of 1,000 requests, so many take effect and are not answered.
@@ -43,6 +44,10 @@ struct State {
     counter: u64,
     calm: bool,
     away: bool,
+    /// Keys that nobody may read.
+    denied: BTreeSet<String>,
+    /// Uploads of keys that begin so are gone before their first part.
+    unlucky: Option<String>,
 }
 
 #[derive(Clone)]
@@ -60,6 +65,8 @@ impl MemoryStore {
             counter: 0,
             calm: false,
             away: false,
+            denied: BTreeSet::new(),
+            unlucky: None,
         };
         Self {
             state: Arc::new(Mutex::new(state)),
@@ -92,6 +99,19 @@ impl MemoryStore {
                 token: None,
             },
         );
+    }
+
+    pub fn deny(&self, key: &str) {
+        self.state.lock().unwrap().denied.insert(key.to_owned());
+    }
+
+    /// Takes back all that was denied.
+    pub fn allow(&self) {
+        self.state.lock().unwrap().denied.clear();
+    }
+
+    pub fn lose_uploads(&self, prefix: &str) {
+        self.state.lock().unwrap().unlucky = Some(prefix.to_owned());
     }
 
     pub fn remove(&self, key: &str) {
@@ -225,6 +245,7 @@ impl Store for MemoryStore {
 
     async fn read(&self, key: &str, range: Range<u64>, etag: &str) -> Result<Bytes> {
         self.request("GetObject", key, |state| match state.objects.get(key) {
+            _ if state.denied.contains(key) => Err(error("GetObject", key, ErrorKind::Denied)),
             None => Err(error("GetObject", key, ErrorKind::NotFound)),
             Some(stored) if stored.etag != etag => {
                 Err(error("GetObject", key, ErrorKind::PreconditionFailed))
@@ -278,6 +299,13 @@ impl Store for MemoryStore {
         let random = self.habits.random_etags;
         self.request("UploadPart", key, |state| {
             let etag = state.etag(&body, random);
+            if state
+                .unlucky
+                .as_ref()
+                .is_some_and(|prefix| key.starts_with(prefix))
+            {
+                state.uploads.remove(upload);
+            }
             let upload =
                 state
                     .uploads
@@ -290,7 +318,11 @@ impl Store for MemoryStore {
     }
 
     async fn list_parts(&self, key: &str, upload: &str) -> Result<Option<Vec<Part>>> {
+        let lists_parts = self.habits.lists_parts;
         self.request("ListParts", key, |state| {
+            if !lists_parts {
+                return Err(error("ListParts", key, ErrorKind::Unsupported));
+            }
             Ok(state.uploads.get(upload).map(|upload| {
                 let part = |(number, (etag, bytes)): (&u32, &(String, Bytes))| Part {
                     number: *number,
@@ -399,6 +431,10 @@ impl Store for MemoryStore {
         .await
     }
 
+    async fn upload_days(&self, _: &[&str]) -> Result<Option<u32>> {
+        Ok(None)
+    }
+
     async fn probe(&self, keys: &[String; 2]) -> Result<Capabilities> {
         let habits = self.habits;
         self.request("probe", &keys[0], |_| {
@@ -408,7 +444,7 @@ impl Store for MemoryStore {
                 conditional_complete: habits.conditional,
                 size_guard: habits.conditional,
                 conditional_delete: habits.conditional,
-                list_parts: true,
+                list_parts: habits.lists_parts,
                 list_uploads: true,
             })
         })

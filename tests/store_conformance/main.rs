@@ -1,7 +1,7 @@
-//! Every method of `Store`, as `S3` implements it, over the embedded server and over MinIO.
+//! Every method of `Store`, as `S3` implements it, over four servers.
 //!
-//! The checks know the trait alone. What a server is known to do in another way is data: [`EMBEDDED`]
-//! and [`MINIO`], as seen by running them.
+//! The checks know the trait alone. What a server is known to do in another way is data, in
+//! [`Traits`], as seen by running it.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -13,28 +13,28 @@ use std::time::Duration;
 
 use aws_sdk_s3::Client;
 use bytes::Bytes;
-use common::{Embedded, Endpoint, Minio, random};
+use common::{Embedded, Endpoint, Program, random};
 use compaction_operator::store::{
-    AccessKeys, Capabilities, Completion, CredentialsFrom, Deleted, ErrorKind, Put, Retries, S3, Settings,
-    Store,
+    AccessKeys, Capabilities, Completion, CredentialsFrom, Deleted, ErrorKind, Part, Put, Retries, S3,
+    Settings, Store,
 };
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 
-/// Makes two tests of each check, one a server.
+/// Makes a test of each check for each server.
 macro_rules! conformance {
+    (over $server:ident, $traits:ident: $($check:ident)*) => {
+        mod $server {
+            $(#[tokio::test]
+            async fn $check() {
+                super::$check(&crate::World::of(&crate::$traits).await).await;
+            })*
+        }
+    };
     ($($check:ident)*) => {
-        mod embedded {
-            $(#[tokio::test]
-            async fn $check() {
-                super::$check(&crate::World::embedded().await).await;
-            })*
-        }
-        mod minio {
-            $(#[tokio::test]
-            async fn $check() {
-                super::$check(&crate::World::minio().await).await;
-            })*
-        }
+        conformance! { over embedded, EMBEDDED: $($check)* }
+        conformance! { over minio, MINIO: $($check)* }
+        conformance! { over versitygw, VERSITYGW: $($check)* }
+        conformance! { over moto, MOTO: $($check)* }
     };
 }
 
@@ -46,19 +46,38 @@ mod uploads;
 
 /// What one server does where servers differ.
 struct Traits {
+    /// `None`: the embedded server.
+    program: Option<Program>,
     /// What a probe finds.
     capabilities: Capabilities,
     /// Of the keys in `listing.rs`, those that it refuses.
     refused_keys: &'static [&'static str],
+    /// Those that its listings cannot carry.
+    unlistable_keys: &'static [&'static str],
     /// Of the attributes in `objects.rs`, those that it refuses. The others it keeps.
     refused_attributes: &'static [&'static str],
+    /// Those that it takes and forgets.
+    forgotten_attributes: &'static [&'static str],
+    /// What it tells of a rule that aborts uploads after 3 days, if it takes one.
+    upload_days: Result<Option<u32>, ErrorKind>,
     /// What comes of a second Complete that demands a free name.
     second_conditional_complete: &'static str,
+    /// What comes of a second Complete without a condition.
+    second_complete: &'static str,
+    /// And when the object of the first one is gone.
+    complete_without_object: &'static str,
+    /// What comes of a Complete that names a part which was never sent, after a small one.
+    complete_with_missing_part: &'static str,
+    /// What comes of a Complete of an aborted upload, when another object has its name.
+    complete_of_gone_upload: &'static str,
+    /// How a part of an aborted upload is refused.
+    part_of_gone_upload: ErrorKind,
     /// The outcomes of `delete_if_match` for another version and for a missing key.
     deleted_otherwise: [Deleted; 2],
 }
 
 const EMBEDDED: Traits = Traits {
+    program: None,
     capabilities: Capabilities {
         create_only: true,
         if_match_read: true,
@@ -70,23 +89,73 @@ const EMBEDDED: Traits = Traits {
     },
     // No file has such a name.
     refused_keys: &["odd/\u{1}control", "odd/a//b", "odd/folder/"],
+    unlistable_keys: &[],
     refused_attributes: &["encryption", "storage class", "tags", "tags beyond ASCII"],
+    forgotten_attributes: &[],
+    upload_days: Err(ErrorKind::InvalidRequest),
     second_conditional_complete: "Unknown(NoSuchUpload)",
+    second_complete: "Unknown(NoSuchUpload)",
+    complete_without_object: "Unknown(NoSuchUpload)",
+    complete_with_missing_part: "Refused(InvalidPart)",
+    complete_of_gone_upload: "Unknown(NoSuchUpload)",
+    part_of_gone_upload: ErrorKind::NoSuchUpload,
     deleted_otherwise: [Deleted::Changed, Deleted::Missing],
 };
 
 const MINIO: Traits = Traits {
+    program: Some(Program::Minio),
     capabilities: Capabilities {
         size_guard: false,
         conditional_delete: false,
         ..EMBEDDED.capabilities
     },
     refused_keys: &["odd/a//b"],
+    // It knows other rules.
+    upload_days: Ok(None),
     // Without a KMS it has no key to encrypt with.
     refused_attributes: &["encryption", "tags beyond ASCII"],
     // It looks at the condition before it looks for the upload.
     second_conditional_complete: "Refused(PreconditionFailed)",
     deleted_otherwise: [Deleted::Deleted, Deleted::Deleted],
+    ..EMBEDDED
+};
+
+const VERSITYGW: Traits = Traits {
+    program: Some(Program::Versitygw),
+    // But for an empty one, which is a folder.
+    refused_keys: &["odd/folder/"],
+    refused_attributes: &[],
+    // The second is the same object as the one with a single slash.
+    unlistable_keys: &["odd/\u{1}control", "odd/a//b"],
+    forgotten_attributes: &["encryption", "storage class"],
+    second_conditional_complete: "Done",
+    // It takes an object under the name for the one that the upload has become.
+    second_complete: "Done",
+    complete_of_gone_upload: "Done",
+    complete_with_missing_part: "Refused(PartTooSmall)",
+    deleted_otherwise: [Deleted::Changed, Deleted::Deleted],
+    ..EMBEDDED
+};
+
+const MOTO: Traits = Traits {
+    program: Some(Program::Moto),
+    capabilities: Capabilities {
+        size_guard: false,
+        // It answers with a document of another name than S3's.
+        list_parts: false,
+        ..EMBEDDED.capabilities
+    },
+    refused_keys: &[],
+    unlistable_keys: &["odd/\u{1}control"],
+    upload_days: Ok(Some(3)),
+    refused_attributes: &[],
+    second_conditional_complete: "Done",
+    second_complete: "Done",
+    // It fails inside.
+    complete_without_object: "Unknown(ServerError)",
+    complete_of_gone_upload: "Unknown(ServerError)",
+    part_of_gone_upload: ErrorKind::ServerError,
+    ..EMBEDDED
 };
 
 /// An empty bucket on one of the servers.
@@ -101,14 +170,15 @@ struct World {
 }
 
 impl World {
-    async fn embedded() -> Self {
-        let embedded = Embedded::start().await;
-        Self::new(&EMBEDDED, &embedded.endpoint.clone(), Some(embedded)).await
-    }
-
-    async fn minio() -> Self {
-        let minio = tokio::task::spawn_blocking(Minio::shared).await.unwrap();
-        Self::new(&MINIO, &minio.endpoint, None).await
+    async fn of(traits: &'static Traits) -> Self {
+        let Some(program) = traits.program else {
+            let embedded = Embedded::start().await;
+            return Self::new(traits, &embedded.endpoint.clone(), Some(embedded)).await;
+        };
+        let endpoint = tokio::task::spawn_blocking(move || program.endpoint())
+            .await
+            .unwrap();
+        Self::new(traits, endpoint, None).await
     }
 
     async fn new(traits: &'static Traits, endpoint: &Endpoint, embedded: Option<Embedded>) -> Self {
@@ -169,6 +239,16 @@ impl World {
             if !page.more {
                 return keys;
             }
+        }
+    }
+
+    /// The store lists these parts, or has no such listing.
+    async fn check_parts(&self, key: &str, upload: &str, expected: Option<&[Part]>) {
+        let listed = self.store.list_parts(key, upload).await;
+        if self.traits.capabilities.list_parts {
+            assert!(listed.unwrap().as_deref() == expected, "{key}: other parts");
+        } else if expected.is_some() {
+            assert_eq!(listed.unwrap_err().kind, ErrorKind::Unsupported);
         }
     }
 

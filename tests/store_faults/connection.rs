@@ -52,13 +52,13 @@ async fn a_passing_fault_is_retried_until_it_passes() {
 }
 
 #[tokio::test]
-async fn an_error_tells_code_message_and_request_id_once_and_is_not_retried() {
+async fn an_error_tells_code_message_and_request_id_once_and_a_refusal_is_doubted_once() {
     let server = Server::start(|_, _| Reply::error(400, "InvalidArgument")).await;
     let store = server.store().await;
     let error = store.put("key", Bytes::new(), Put::default()).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::InvalidRequest);
     assert_eq!(error.detail, "InvalidArgument: told you, request R1");
-    assert_eq!(server.count(), 1);
+    assert_eq!(server.count(), 2);
 }
 
 #[tokio::test]

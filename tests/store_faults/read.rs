@@ -103,7 +103,7 @@ async fn a_read_gets_the_pinned_version_and_the_asked_range_or_nothing() {
 async fn reading_no_bytes_still_looks_at_the_version() {
     let server = Server::start(|_, before| match before {
         0 | 1 => Reply::head(9, ""),
-        _ => Reply::empty(404),
+        _ => Reply::error(404, "NoSuchKey"),
     })
     .await;
     let store = server.store().await;
@@ -146,4 +146,58 @@ async fn a_missing_object_is_none_and_a_missing_bucket_an_error() {
     assert_eq!(store.head("key").await.unwrap(), None);
     assert_eq!(store.get("key", 1).await.unwrap(), None);
     assert_eq!(kind(store.get("elsewhere", 1).await), ErrorKind::NoSuchBucket);
+}
+
+/// A job ends for good over a source that is missing or another version.
+#[tokio::test]
+async fn what_a_read_does_not_find_but_a_head_does_is_read_again() {
+    for (status, code) in [
+        (404, "NoSuchKey"),
+        (412, "PreconditionFailed"),
+        (416, "InvalidRange"),
+    ] {
+        let server = Server::start(move |request, before| match (request.method.as_str(), before) {
+            ("GET", 0) => Reply::error(status, code),
+            ("HEAD", _) => Reply::head(100, ""),
+            _ => Reply::range("0-9", "0123456789"),
+        })
+        .await;
+        let body = server.store().await.read("key", 0..10, ETAG).await.unwrap();
+        assert_eq!(body, "0123456789", "{code}");
+        assert_eq!(server.count(), 3, "{code}");
+    }
+    let server = Server::start(|request, before| match (request.method.as_str(), before) {
+        ("GET", 0) => Reply::error(404, "NoSuchKey"),
+        ("HEAD", _) => Reply::head(3, ""),
+        _ => Reply::ok("abc"),
+    })
+    .await;
+    let body = server.store().await.get("key", 10).await.unwrap();
+    assert_eq!(body.unwrap(), "abc");
+}
+
+/// Anything on the way can answer a HEAD with an empty 404.
+#[tokio::test]
+async fn a_head_that_finds_nothing_counts_only_when_the_store_says_so_in_words() {
+    let server = Server::start(|request, before| match (request.method.as_str(), before) {
+        ("HEAD", 0) => Reply::empty(404),
+        ("HEAD", _) => Reply::head(3, "mine"),
+        _ => Reply::ok("abc"),
+    })
+    .await;
+    let head = server.store().await.head("key").await.unwrap().unwrap();
+    assert_eq!((head.size, head.token.as_deref()), (3, Some("mine")));
+
+    let gateway = Reply::empty;
+    let server = Server::start(move |_, _| gateway(404)).await;
+    assert_eq!(kind(server.store().await.head("key").await), ErrorKind::NotS3);
+    let server = Server::start(|request, _| match request.method.as_str() {
+        "HEAD" => Reply::empty(404),
+        _ => Reply::error(404, "NoSuchBucket"),
+    })
+    .await;
+    assert_eq!(
+        kind(server.store().await.head("key").await),
+        ErrorKind::NoSuchBucket
+    );
 }

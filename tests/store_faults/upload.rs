@@ -78,7 +78,13 @@ async fn answers_to_a_complete_are_sorted_into_refused_and_unknown() {
         };
         assert_eq!((error.kind, was_refused), (kind, refused), "{status} {code}");
         let passing = matches!(kind, ErrorKind::Throttled | ErrorKind::ServerError);
-        let attempts = if refused && passing { 5 } else { 1 };
+        // What would end a job for good must be said twice.
+        let final_ = matches!(kind, ErrorKind::InvalidRequest | ErrorKind::PartTooSmall);
+        let attempts = match (refused && passing, final_) {
+            (true, _) => 5,
+            (false, true) => 2,
+            (false, false) => 1,
+        };
         assert_eq!(server.count(), attempts, "{status} {code}");
     }
 }

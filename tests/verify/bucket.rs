@@ -34,6 +34,8 @@ pub struct Job {
     consumed: Vec<String>,
     pub superseded: Vec<String>,
     pub skipped: Vec<(&'static str, &'static str)>,
+    /// Directories of groups.
+    pub failed: Vec<&'static str>,
     /// What the manifest says; right where it is absent.
     pub records_of_sources: Option<u64>,
 }
@@ -74,6 +76,7 @@ impl Job {
             consumed: Vec::new(),
             superseded: Vec::new(),
             skipped: Vec::new(),
+            failed: Vec::new(),
             records_of_sources: None,
         }
     }
@@ -124,6 +127,9 @@ impl Job {
             },
             "recordsDropped": 0,
             "skipped": self.skipped.iter().map(|(key, reason)| json!({"key": key, "reason": reason}))
+                .collect::<Vec<_>>(),
+            "failed": self.failed.iter()
+                .map(|group| json!({"group": group, "reason": "SourceChanged", "message": "in/x has changed"}))
                 .collect::<Vec<_>>(),
         })
     }
@@ -186,6 +192,7 @@ impl Bucket {
         let habits = Habits {
             random_etags: false,
             conditional: true,
+            lists_parts: true,
             errors: 0,
             lost_answers: 0,
             min_part: 0,

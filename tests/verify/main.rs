@@ -262,6 +262,48 @@ fn skipped_sources_are_named_and_are_no_problem() {
 }
 
 #[test]
+fn groups_that_failed_are_named_and_are_no_problem() {
+    let mut bucket = good();
+    bucket.source("in/x/1.json", b"x1\n".to_vec());
+    bucket.jobs[0].failed.push("x/");
+    let report = bucket.verify();
+    assert!(report.is_good(), "{report}");
+    assert_eq!(compared(&report), (8, 4, 14, 3));
+    let said = "1 group failed and not in the outputs, as the manifests say\n  \
+                group in/x/: SourceChanged: in/x has changed\n";
+    assert!(report.to_string().ends_with(said), "{report}");
+}
+
+#[test]
+fn an_output_of_a_group_that_failed_is_found() {
+    let found = problems(|b| b.jobs[0].failed.push("a/b/"));
+    assert_eq!(
+        found,
+        ["group in/a/b/ failed, but output out/a/b/part-0.json.zst of it is published"]
+    );
+}
+
+#[test]
+fn records_of_a_group_that_failed_are_found_in_other_outputs() {
+    let found = problems(|b| {
+        b.source("in/x/1.json", b"x1\n".to_vec());
+        b.jobs[0].failed.push("x/");
+        b.jobs[0].replace_output(1, gzip(&[b"a5\nx1\n"]), 2);
+    });
+    assert_eq!(found, ["group in/a/: 1 record too many in its outputs"]);
+}
+
+#[test]
+fn sources_of_a_group_that_failed_may_not_be_called_consumed() {
+    let found = problems(|b| {
+        b.source("in/x/1.json", b"x1\n".to_vec());
+        b.jobs[0].failed.push("x/");
+        b.jobs[0].consumes(&["in/x/1.json"]);
+    });
+    assert_eq!(found, ["group in/x/: 1 record too few in its outputs"]);
+}
+
+#[test]
 fn deleted_sources_cannot_be_compared_and_are_no_problem() {
     let mut bucket = good();
     bucket.afterwards("in/a/1.json.gz", None);

@@ -1,4 +1,4 @@
-//! Whole jobs by the program itself, over MinIO and over a folder: what was put in comes out, record by
+//! Whole jobs by the program itself, over four servers: what was put in comes out, record by
 //! record, and nothing else is there afterwards.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -11,6 +11,7 @@ mod sources;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use common::Program;
 use compaction_operator::api::CompactionJob;
 use compaction_operator::engine::Manifest;
 use crc_fast::CrcAlgorithm;
@@ -116,12 +117,13 @@ async fn check_nothing_else(bucket: &Bucket, sources: &[String], jobs: &[&Compac
     assert_eq!(bucket.open_uploads().await, [""; 0]);
 }
 
-/// Six groups of which one is too small, enough for three shards and for outputs of several parts.
-fn sources() -> Sources {
+/// Six groups of which one is too small, enough for three shards and for outputs of several parts. `fewer`: so many
+/// times fewer objects, each as many times larger.
+fn sources(fewer: usize) -> Sources {
     let mut sources = Sources::default();
     sources.add_many(2, "", Codec::Plain, 1000);
     sources.add("alone/", Codec::Plain, 1000);
-    sources.add_many(600, "gzip/deep/", Codec::Gzip, 60_000);
+    sources.add_many(600 / fewer, "gzip/deep/", Codec::Gzip, 60_000 * fewer);
     for codec in [Codec::Gzip, Codec::Plain, Codec::Zstd]
         .into_iter()
         .cycle()
@@ -129,11 +131,11 @@ fn sources() -> Sources {
     {
         sources.add("mixed/", codec, 20_000);
     }
-    sources.add_many(600, "plain/", Codec::Plain, 24_000);
+    sources.add_many(600 / fewer, "plain/", Codec::Plain, 24_000 * fewer);
     sources.add("plain/", Codec::Plain, 0);
     sources.add("plain/", Codec::Plain, 6 * MIB as usize);
-    sources.add_many(700, "plain/", Codec::Plain, 24_000);
-    sources.add_many(400, "zstd/", Codec::Zstd, 60_000);
+    sources.add_many(700 / fewer, "plain/", Codec::Plain, 24_000 * fewer);
+    sources.add_many(400 / fewer, "zstd/", Codec::Zstd, 60_000 * fewer);
     sources
 }
 
@@ -176,7 +178,8 @@ fn worker(run: u32, shard: i32) -> Option<u32> {
 }
 
 async fn three_jobs_in_a_row(site: &Site, kill: bool) {
-    let mut sources = sources();
+    // It takes its time for each request.
+    let mut sources = sources(if site.is_slow() { 10 } else { 1 });
     let first_keys: Vec<String> = sources.keys();
     site.visit(async |bucket| bucket.put_all(sources.stored.clone()).await)
         .await;
@@ -265,12 +268,91 @@ async fn three_jobs_in_a_row(site: &Site, kill: bool) {
 
 #[tokio::test]
 async fn jobs_over_minio_take_every_record_once_though_a_worker_is_killed() {
-    Box::pin(three_jobs_in_a_row(&Site::minio().await, true)).await;
+    Box::pin(three_jobs_in_a_row(&Site::of(Program::Minio).await, true)).await;
 }
 
 #[tokio::test]
-async fn jobs_over_a_folder_take_every_record_once() {
-    Box::pin(three_jobs_in_a_row(&Site::folder().await, false)).await;
+async fn jobs_over_versitygw_take_every_record_once_though_a_worker_is_killed() {
+    Box::pin(three_jobs_in_a_row(&Site::of(Program::Versitygw).await, true)).await;
+}
+
+#[tokio::test]
+async fn jobs_over_moto_take_every_record_once_though_a_worker_is_killed() {
+    Box::pin(three_jobs_in_a_row(&Site::of(Program::Moto).await, true)).await;
+}
+
+#[tokio::test]
+async fn jobs_over_a_folder_take_every_record_once_though_a_worker_is_killed() {
+    Box::pin(three_jobs_in_a_row(&Site::folder().await, true)).await;
+}
+
+/// A group of which outputs are finished before its last source turns out to be cut off.
+async fn one_group_fails(site: &Site) {
+    let mut sources = Sources::default();
+    sources.add_many(40, "a/", Codec::Gzip, 5000);
+    sources.add_many(700, "bad/", Codec::Plain, 24_000);
+    let bad = sources.add("bad/", Codec::Gzip, 24_000);
+    sources.add_many(40, "c/", Codec::Plain, 5000);
+    let whole = sources.stored[&bad].clone();
+    sources.stored.insert(bad.clone(), whole.slice(..whole.len() - 5));
+    let (failing, good): (Vec<String>, Vec<String>) = sources
+        .keys()
+        .into_iter()
+        .partition(|key| key.starts_with("in/bad/"));
+    site.visit(async |bucket| bucket.put_all(sources.stored.clone()).await)
+        .await;
+
+    let first = site
+        .run(
+            "first",
+            &json!({
+                "maxFailedGroups": 1, "output": {"prefix": "out/", "targetObjectSize": "6Mi"},
+            }),
+        )
+        .await;
+    let written: i64 = first
+        .status
+        .as_ref()
+        .unwrap()
+        .shards
+        .iter()
+        .map(|s| s.checkpoint.bytes_written)
+        .sum();
+    assert!(
+        written as u64 > 6 * MIB,
+        "no output was finished of the group that failed"
+    );
+    site.visit(async |bucket| {
+        let manifest = check_outputs(bucket, &first, &sources.records(&good)).await;
+        let failed: Vec<_> = manifest
+            .failed
+            .iter()
+            .map(|f| (f.group.as_str(), f.reason.as_str()))
+            .collect();
+        assert_eq!(failed, [("bad/", "BadSource")]);
+        assert_eq!(manifest.sources.objects, good.len() as u64);
+        check_nothing_else(bucket, &sources.keys(), &[&first], uid(&first)).await;
+        bucket.put_all([(bad.clone(), whole.clone())]).await;
+    })
+    .await;
+
+    let second = site.run("second", &json!({})).await;
+    site.visit(async |bucket| {
+        let manifest = check_outputs(bucket, &second, &sources.records(&failing)).await;
+        assert_eq!(manifest.failed, []);
+        check_nothing_else(bucket, &sources.keys(), &[&first, &second], uid(&second)).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn over_minio_a_group_that_fails_leaves_nothing_and_is_the_next_jobs() {
+    Box::pin(one_group_fails(&Site::of(Program::Minio).await)).await;
+}
+
+#[tokio::test]
+async fn over_a_folder_a_group_that_fails_leaves_nothing_and_is_the_next_jobs() {
+    Box::pin(one_group_fails(&Site::folder().await)).await;
 }
 
 async fn sources_are_deleted(site: &Site) {
@@ -315,7 +397,17 @@ async fn sources_are_deleted(site: &Site) {
 
 #[tokio::test]
 async fn minio_does_not_honour_conditional_deletes_and_sources_are_deleted_only_when_told_so() {
-    sources_are_deleted(&Site::minio().await).await;
+    sources_are_deleted(&Site::of(Program::Minio).await).await;
+}
+
+#[tokio::test]
+async fn sources_in_versitygw_are_deleted_as_asked() {
+    sources_are_deleted(&Site::of(Program::Versitygw).await).await;
+}
+
+#[tokio::test]
+async fn sources_in_moto_are_deleted_as_asked() {
+    sources_are_deleted(&Site::of(Program::Moto).await).await;
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
-use crate::common::{Embedded, Endpoint, Minio, random};
+use crate::common::{Embedded, Endpoint, Program, random};
 
 /// Longer than any run takes; one that hangs is told from one that is slow.
 const HANGS: Duration = Duration::from_mins(10);
@@ -26,15 +26,17 @@ pub struct Site {
 }
 
 enum Place {
-    Minio(Endpoint),
+    Program(Program, Endpoint),
     /// Served by the test and by the program in turns.
     Folder(PathBuf, #[allow(dead_code)] TempDir),
 }
 
 impl Site {
-    pub async fn minio() -> Self {
-        let minio = tokio::task::spawn_blocking(Minio::shared).await.unwrap();
-        Self::new(Place::Minio(minio.endpoint.clone())).await
+    pub async fn of(program: Program) -> Self {
+        let endpoint = tokio::task::spawn_blocking(move || program.endpoint())
+            .await
+            .unwrap();
+        Self::new(Place::Program(program, endpoint.clone())).await
     }
 
     pub async fn folder() -> Self {
@@ -56,15 +58,19 @@ impl Site {
         site
     }
 
+    pub fn is_slow(&self) -> bool {
+        matches!(self.place, Place::Program(Program::Moto, _))
+    }
+
     pub fn honours_conditional_deletes(&self) -> bool {
-        matches!(self.place, Place::Folder(..))
+        !matches!(self.place, Place::Program(Program::Minio, _))
     }
 
     /// Looks into the bucket, or changes it, while the program does not run.
     pub async fn visit<T>(&self, visit: impl AsyncFnOnce(&Bucket) -> T) -> T {
         let name = self.bucket.clone();
         match &self.place {
-            Place::Minio(endpoint) => {
+            Place::Program(_, endpoint) => {
                 visit(&Bucket {
                     client: endpoint.client(),
                     name,
@@ -93,7 +99,7 @@ impl Site {
         command.arg("--state").arg(self.state_path(name));
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap());
         match &self.place {
-            Place::Minio(endpoint) => {
+            Place::Program(_, endpoint) => {
                 command.env("AWS_ACCESS_KEY_ID", &endpoint.access_key);
                 command.env("AWS_SECRET_ACCESS_KEY", &endpoint.secret_key);
             }
@@ -121,7 +127,7 @@ impl Site {
                 "parallelism": 3,
             },
         });
-        if let Place::Minio(endpoint) = &self.place {
+        if let Place::Program(_, endpoint) = &self.place {
             job["spec"]["storage"]["s3"]["endpoint"] = json!(endpoint.url);
         }
         for (field, value) in spec.as_object().unwrap() {

@@ -205,6 +205,21 @@ fn the_backoff_may_not_exceed_its_maximum() {
 }
 
 #[test]
+fn no_group_may_fail_where_only_the_latest_records_are_kept() {
+    let mut job = with("spec.deduplicate", json!({"key": ["/id"]}));
+    assert!(job.check(None).is_ok());
+    let old = job.clone();
+    job.spec.max_failed_groups = 1;
+    for problems in [job.check(None), job.check(Some(&old))].map(Result::unwrap_err) {
+        let [problem] = &problems[..] else {
+            panic!("{problems:#?}")
+        };
+        let message = "maxFailedGroups must be 0 with deduplicate: groups are deduplicated several at a time";
+        assert!(problem.contains(message), "{problem}");
+    }
+}
+
+#[test]
 fn keys_are_json_pointers_and_a_tombstone_has_an_age() {
     let path = "spec.deduplicate";
     accepted(

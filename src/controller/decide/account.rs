@@ -3,9 +3,9 @@
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use super::Deciding;
 use super::shard::Current;
-use super::{Deciding, bounded};
-use crate::api::{Failure, Reason, ShardStatus, conditions as types, exit};
+use crate::api::{Failure, Reason, ShardStatus, bounded, conditions as types, exit};
 
 /// Whether `failure` stands for what failed for this reason in this batch of this shard.
 pub(in crate::controller) fn is_same(failure: &Failure, reason: &str, shard: i32, batch: i64) -> bool {

@@ -1,7 +1,10 @@
 //! What people and tools see: the conditions of a job's state.
 
-use super::{Deciding, bounded};
-use crate::api::{Mode, ReadyWhen, Reason, ShardStatus, conditions as types, set_condition};
+use super::Deciding;
+use super::limits::STARTING;
+use crate::api::{Mode, ReadyWhen, Reason, ShardStatus, bounded, conditions as types, set_condition};
+
+const DAY_SECONDS: i64 = 86_400;
 
 impl Deciding<'_> {
     /// The state of a job that is at work.
@@ -32,8 +35,11 @@ impl Deciding<'_> {
 
     /// Why work that is open is not done at this moment.
     pub(super) fn hindrance(&self) -> Option<(Reason, String)> {
-        if let Some(why) = self.why_waiting().filter(|_| !self.runs()) {
-            return Some((Reason::Starting, why));
+        if !self.runs() {
+            let begun = (!self.start.is_empty()).then(|| STARTING.to_owned());
+            if let Some(why) = self.why_waiting().or(begun) {
+                return Some((Reason::Starting, why));
+            }
         }
         let now = self.observed.now;
         let backs_off = |shard: &ShardStatus| shard.retry_time.as_ref().is_some_and(|time| time.0 > now);
@@ -49,8 +55,27 @@ impl Deciding<'_> {
             && shards.iter().all(|s| s.waits == 0 || s.has_progressed())
         {
             let (type_, reason) = (types::STORAGE_ACCESSIBLE, Reason::Reachable);
-            self.set_condition(type_, Some(true), reason, "every worker reached it");
+            let warning = self.upload_rule();
+            let message = warning.as_deref().unwrap_or("every worker reached it");
+            self.set_condition(type_, Some(true), reason, message);
         }
+    }
+
+    /// Told where the job may take longer than the bucket lets an upload be open.
+    fn upload_rule(&self) -> Option<String> {
+        let days = self.next.plan.as_ref()?.upload_days?;
+        let deadline = self.observed.job.spec.total_active_deadline_seconds;
+        let takes = deadline.or_else(|| {
+            let start = self.next.start_time.as_ref()?;
+            let estimate = self.next.progress.as_ref()?.estimated_completion_time.as_ref()?;
+            Some(estimate.0.duration_since(start.0).as_secs())
+        })?;
+        (takes > i64::from(days) * DAY_SECONDS).then(|| {
+            format!(
+                "every worker reached it; a rule of the bucket aborts uploads after {days} days, and this job may \
+                 take longer: an output whose upload is aborted is built again"
+            )
+        })
     }
 
     pub(super) fn set_condition(&mut self, type_: &str, status: Option<bool>, reason: Reason, message: &str) {
@@ -114,8 +139,15 @@ impl Deciding<'_> {
 
     /// What is published, once readers have been told.
     fn published(&self) -> Option<String> {
-        let outputs = self.next.publish.as_ref().filter(|p| p.announced)?.outputs;
-        let sources = self.next.plan.as_ref()?.source_objects;
-        Some(format!("{sources} sources are compacted into {outputs} outputs"))
+        let published = self.next.publish.as_ref().filter(|p| p.announced)?;
+        let (sources, outputs) = (published.sources, published.outputs);
+        let failed = match published.failed_groups {
+            0 => "",
+            1 => "; 1 group failed, see the manifest",
+            groups => &format!("; {groups} groups failed, see the manifest"),
+        };
+        Some(format!(
+            "{sources} sources are compacted into {outputs} outputs{failed}"
+        ))
     }
 }

@@ -88,8 +88,9 @@ impl Deciding<'_> {
         if self.finished() {
             return self.next.completion_time.as_ref().map(|time| time.0);
         }
-        let stalled = condition(&self.next.conditions, types::STALLED)?;
-        let failed = stalled.status == "True" && !self.next.is_announced();
-        failed.then_some(stalled.last_transition_time.0)
+        if !self.failed() || self.next.is_announced() {
+            return None;
+        }
+        condition(&self.next.conditions, types::STALLED).map(|stalled| stalled.last_transition_time.0)
     }
 }

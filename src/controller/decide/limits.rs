@@ -1,12 +1,15 @@
-//! For how long workers have run or could not, by the controller's clock against times that it wrote, and
-//! what that ends.
+//! For how long workers have run or could not, by the controller's clock against times that it wrote; how many
+//! groups have failed; and what that ends.
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::account::LOST;
 use super::{Deciding, WorkerState};
-use crate::api::Reason;
+use crate::api::{Reason, condition, conditions as types};
+
+/// What there is to say of a worker that has nothing to say of itself.
+pub(super) const STARTING: &str = "a worker is starting";
 
 impl Deciding<'_> {
     /// Seconds in which workers have run, to this moment.
@@ -14,10 +17,11 @@ impl Deciding<'_> {
         self.next.active_seconds_at(self.observed.now)
     }
 
-    /// Starts, stops or keeps the clock of `activeSeconds`. It is written only then, not as it goes.
+    /// Starts, stops or keeps the clock of `activeSeconds`. It is written only then, not as it goes, and
+    /// stands still from the publication on: what comes after that has no limit.
     pub(super) fn set_active(&mut self) {
         let now = self.observed.now;
-        if !self.runs() {
+        if !self.runs() || self.next.is_announced() {
             self.next.stop_active_clock(now);
         } else if self.next.active_since.as_ref().is_none_or(|since| since.0 > now) {
             self.next.active_since = Some(Time(now));
@@ -29,9 +33,9 @@ impl Deciding<'_> {
     }
 
     /// Notes since when a worker is `wanted` and none runs. A backoff after one that ran is not the beginning
-    /// of it; one after a worker that could not start does not end it.
+    /// of it; one after a worker that could not start does not end it. After the publication nobody waits.
     pub(super) fn set_pending(&mut self, wanted: bool) {
-        if !wanted || self.runs() {
+        if !wanted || self.runs() || self.next.is_announced() {
             self.next.pending_since = None;
         } else if self.next.pending_since.is_none() && !self.backs_off() {
             self.next.pending_since = Some(Time(self.observed.now));
@@ -75,13 +79,22 @@ impl Deciding<'_> {
         )
     }
 
-    /// Fails a job that has worked, or waited for workers, for longer than it may. `turn`: for which job it waits.
+    /// Fails a job of which more groups failed than may, or that has worked, or waited for workers, for longer
+    /// than it may. `turn`: for which job it waits.
     pub(super) fn passes_limits(&mut self, turn: Option<&str>) -> bool {
+        if self.observed.job.has_too_many_failed_groups() {
+            let message = self.too_many_failed_groups();
+            self.fail(Reason::TooManyFailedGroups, &message);
+            return true;
+        }
         if let Some(limit) = self
             .active_limit()
             .filter(|limit| self.active_seconds() >= *limit)
         {
-            let message = format!("workers have run for {limit} s; the checkpoints are kept");
+            let away = condition(&self.next.conditions, types::STORAGE_ACCESSIBLE);
+            let away = away.filter(|storage| storage.status == "False");
+            let why = away.map_or_else(String::new, |storage| format!("; the store: {}", storage.message));
+            let message = format!("workers have run for {limit} s; the checkpoints are kept{why}");
             self.fail(Reason::DeadlineExceeded, &message);
             return true;
         }
@@ -102,6 +115,18 @@ impl Deciding<'_> {
         true
     }
 
+    fn too_many_failed_groups(&self) -> String {
+        let (failed, limit) = (
+            self.next.failed_groups(),
+            self.observed.job.spec.max_failed_groups,
+        );
+        let last = self.next.last_failed_group.as_ref();
+        let why = last.map_or("", |last| &last.message);
+        format!(
+            "{failed} groups failed and maxFailedGroups is {limit}; to go on without them, raise it and change retryToken; the last: {why}"
+        )
+    }
+
     /// What workers that wait, or were lost last, said.
     fn why_none_runs(&self) -> Option<String> {
         let lost = |worker: &super::WorkerView| match &worker.state {
@@ -117,7 +142,7 @@ impl Deciding<'_> {
     /// What the first worker that could not start yet says.
     pub(super) fn why_waiting(&self) -> Option<String> {
         self.current_workers().find_map(|worker| match &worker.state {
-            WorkerState::Waiting(why) if why.is_empty() => Some("a worker is starting".to_owned()),
+            WorkerState::Waiting(why) if why.is_empty() => Some(STARTING.to_owned()),
             WorkerState::Waiting(why) => Some(why.clone()),
             _ => None,
         })

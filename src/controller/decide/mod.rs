@@ -28,31 +28,6 @@ use crate::api::{
 
 /// How often a job that waits for another one looks whether its turn has come.
 const LOOK_FOR_TURN: Duration = Duration::from_secs(15);
-/// Of a message in a condition or a failure, as JSON: with 16 failures of it a status stays within its bound
-/// (I11).
-const MAX_MESSAGE_BYTES: usize = 400;
-
-/// The beginning of `text`.
-fn bounded(text: &str) -> String {
-    let mut room = MAX_MESSAGE_BYTES;
-    let fits = |character: &char| {
-        let left = room.checked_sub(json_bytes(*character));
-        room = left.unwrap_or_default();
-        left.is_some()
-    };
-    text.chars().take_while(fits).collect()
-}
-
-/// As the API server writes a character, which escapes what HTML knows.
-fn json_bytes(character: char) -> usize {
-    match character {
-        '"' | '\\' => 2,
-        '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => 6,
-        control if control.is_control() => 6,
-        other => other.len_utf8(),
-    }
-}
-
 /// What is known of a job at one moment.
 pub struct Observed<'a> {
     pub job: &'a CompactionJob,
@@ -148,13 +123,15 @@ pub fn decide(observed: &Observed<'_>) -> Result<Decision, serde_json::Error> {
     deciding.decide();
     let Deciding {
         next,
-        stop,
+        mut stop,
         start,
         wake,
         finalizer,
         expired,
         ..
     } = deciding;
+    stop.sort_unstable();
+    stop.dedup();
     Ok(Decision {
         patch: difference(job, &next)?,
         stop,
@@ -252,8 +229,7 @@ impl Deciding<'_> {
 
     /// A worker that was told to stop may still have published: that is success, whatever came before.
     fn lift_failure_before_publication(&mut self) {
-        let succeeded = condition(&self.next.conditions, types::SUCCEEDED);
-        if self.failed() && self.next.is_announced() && succeeded.is_none_or(|c| c.status != "True") {
+        if self.failed() && self.next.is_announced() && !self.next.is(types::SUCCEEDED) {
             self.lift_failure();
         }
     }
@@ -294,7 +270,7 @@ impl Deciding<'_> {
     }
 
     fn failed(&self) -> bool {
-        condition(&self.next.conditions, types::STALLED).is_some_and(|c| c.status == "True")
+        self.next.has_failed()
     }
 
     /// Nothing is left to do: there was nothing to compact, or all is disposed of.
@@ -349,7 +325,7 @@ impl Deciding<'_> {
             .any(|worker| worker.state == WorkerState::Running)
     }
 
-    /// Times that the controller writes, and its leave to dispose.
+    /// Times that the controller writes, and its leave to delete sources.
     fn set_milestones(&mut self) {
         let now = self.observed.now;
         self.next.start_time.get_or_insert(Time(now));

@@ -4,6 +4,7 @@ mod conditions;
 mod deletion;
 mod ends;
 mod finish;
+mod groups;
 mod kstatus;
 mod limits;
 mod order;
@@ -160,8 +161,9 @@ impl World {
         self.status_mut().publish = Some(crate::api::PublishStatus {
             sha256: "manifest".to_owned(),
             outputs: 2,
+            sources: 10,
             announced: true,
-            time: None,
+            ..Default::default()
         });
         self.shard_mut(0).checkpoint.sequence += 1;
     }

@@ -4,11 +4,13 @@
 use std::sync::{Arc, Mutex};
 
 use http::{Method, Request, Response};
+use json_patch::Patch;
 use kube::client::Body;
 use serde_json::{Value, json};
 
 use super::*;
 use crate::controller::PodSettings;
+use crate::controller::memory::PROGRESS;
 use crate::controller::metrics::Metrics;
 
 /// A call: its method, the last parts of its path, its body.
@@ -99,7 +101,13 @@ impl Server {
             }
         });
         let client = kube::Client::new(service, "ns");
-        let context = Context::new(client, PodSettings::default(), Metrics::default(), Vec::new());
+        let context = Context::new(
+            client,
+            PodSettings::default(),
+            Metrics::default(),
+            Vec::new(),
+            Arc::default(),
+        );
         Self { context, calls, job }
     }
 
@@ -150,7 +158,10 @@ fn sound((method, path, body): &Call, job: &mut Value) -> Answer {
         ("PATCH", "compactionjobs/job/status") => {
             let patch: Patch = serde_json::from_value(body.clone()).unwrap();
             match json_patch::patch(job, &patch) {
-                Ok(()) => (200, job.clone()),
+                Ok(()) => {
+                    touch(job);
+                    (200, job.clone())
+                }
                 Err(error) => failure(422, "Invalid", &error.to_string()),
             }
         }
@@ -162,8 +173,14 @@ fn sound((method, path, body): &Call, job: &mut Value) -> Answer {
     }
 }
 
-const FIRST_WORKER: [&str; 6] = [
-    "GET pods",
+/// The job is another one now.
+fn touch(job: &mut Value) {
+    let version = job["metadata"]["resourceVersion"].as_str().unwrap();
+    let version = version.parse::<u64>().unwrap() + 1;
+    job["metadata"]["resourceVersion"] = json!(version.to_string());
+}
+
+const FIRST_WORKER: [&str; 5] = [
     "PATCH compactionjobs/job/status",
     "POST serviceaccounts",
     "POST roles",
@@ -192,7 +209,8 @@ async fn a_refused_patch_is_followed_by_no_act() {
         let server = Server::new(new_job(), refuse);
         let wait = server.pass(&mut Memory::default()).await.unwrap();
         assert_eq!(wait, Some(AGAIN), "{reason}: look again soon");
-        assert_eq!(server.calls(), FIRST_WORKER[..2]);
+        assert_eq!(server.calls(), FIRST_WORKER[..1]);
+        assert_eq!(server.events(), [""; 0], "no worker is started");
     }
 }
 
@@ -205,7 +223,7 @@ async fn an_error_of_the_server_is_an_error_of_the_pass_and_followed_by_no_act()
             server.pass(&mut Memory::default()).await,
             Err(Error::Api { .. })
         ));
-        assert_eq!(server.calls(), FIRST_WORKER[..2]);
+        assert_eq!(server.calls(), FIRST_WORKER[..1]);
     }
 }
 
@@ -218,7 +236,7 @@ async fn an_answer_that_never_comes_is_not_waited_for_and_what_it_did_is_found()
     });
     let mut memory = Memory::default();
     assert!(matches!(server.pass(&mut memory).await, Err(Error::Late { .. })));
-    assert_eq!(server.calls(), FIRST_WORKER[..2]);
+    assert_eq!(server.calls(), FIRST_WORKER[..1]);
     // The patch had been applied: the view from before is refused, and no second first epoch begins.
     *lost.lock().unwrap() = false;
     let stale = server.job();
@@ -257,8 +275,11 @@ async fn a_pod_that_may_not_be_made_is_waited_for_and_the_reason_told() {
     };
     let server = Server::new(new_job(), quota);
     let mut memory = Memory::default();
-    server.pass(&mut memory).await.unwrap();
-    server.pass(&mut memory).await.unwrap();
+    let wait = server.pass(&mut memory).await.unwrap();
+    assert_eq!(wait, Some(Duration::ZERO), "its end is to be accounted for");
+    assert_eq!(server.events(), [""; 0], "no worker has started");
+    let wait = server.pass(&mut memory).await.unwrap();
+    assert!(wait > Some(Duration::ZERO), "once is enough");
     let status = server.job().status.unwrap();
     assert_eq!(
         (status.shards[0].lost, status.shards[0].waits),
@@ -272,11 +293,14 @@ async fn a_pod_that_may_not_be_made_is_waited_for_and_the_reason_told() {
 
 #[tokio::test]
 async fn pods_that_cannot_be_listed_stop_the_pass() {
-    let server = Server::new(new_job(), |call| {
+    let server = Server::new(running_job(), |call| {
         (call.1 == "pods").then(|| failure(500, "InternalError", "no"))
     });
-    assert!(server.pass(&mut Memory::default()).await.is_err());
-    assert_eq!(server.calls(), ["GET pods"]);
+    let mut memory = Memory::default();
+    for _ in 0..2 {
+        assert!(server.pass(&mut memory).await.is_err());
+    }
+    assert_eq!(server.calls(), ["GET pods", "GET pods"]);
 }
 
 /// A planned job whose worker runs.
@@ -362,13 +386,14 @@ async fn a_pod_whose_end_no_node_confirms_is_taken_for_lost() {
     let mut memory = Memory::default();
     server.pass(&mut memory).await.unwrap();
     tokio::time::advance(Duration::from_secs(119)).await;
-    server.pass(&mut memory).await.unwrap();
+    let wait = server.pass(&mut memory).await.unwrap();
+    assert_eq!(wait, Some(LOOK));
     assert_eq!(
         server.job().status.unwrap().shards[0].waits,
         0,
         "it may still end"
     );
-    tokio::time::advance(Duration::from_secs(2)).await;
+    tokio::time::advance(LOOK).await;
     server.pass(&mut memory).await.unwrap();
     assert_eq!(server.job().status.unwrap().shards[0].waits, 1);
 }
@@ -421,20 +446,112 @@ async fn progress_alone_is_written_only_so_often() {
             .count()
     };
     let before = patches();
-    let advance = |sequence: i64| {
-        let checkpoint = json!({"sequence": sequence, "batch": sequence - 2, "bytesRead": sequence});
-        server.job.lock().unwrap()["status"]["shards"][0]["checkpoint"] = checkpoint;
-    };
-    advance(5);
+    tokio::time::advance(PROGRESS).await;
+    advance(&server, 5);
     server.pass(&mut memory).await.unwrap();
-    assert_eq!(patches(), before + 1, "the first news at once");
-    advance(6);
+    assert_eq!(patches(), before + 1, "the last one is old");
+    advance(&server, 6);
+    let calls = server.calls().len();
     let wait = server.pass(&mut memory).await.unwrap();
-    assert_eq!(patches(), before + 1, "the next not yet");
+    assert_eq!(server.calls().len(), calls, "the next not yet");
     assert!(wait.unwrap() <= PROGRESS);
     tokio::time::advance(PROGRESS).await;
     server.pass(&mut memory).await.unwrap();
     assert_eq!(patches(), before + 2);
+}
+
+/// The worker moves its checkpoint.
+fn advance(server: &Server, sequence: i64) {
+    let mut job = server.job.lock().unwrap();
+    let checkpoint = json!({"sequence": sequence, "batch": sequence - 2, "bytesRead": sequence});
+    job["status"]["shards"][0]["checkpoint"] = checkpoint;
+    touch(&mut job);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_asked_for_until_something_has_happened() {
+    let server = Server::new(
+        running_job(),
+        lists(vec![pod(3, "uid-1", json!({"running": {}}))]),
+    );
+    let mut memory = Memory::default();
+    let before = server.job();
+    assert_eq!(server.pass(&mut memory).await.unwrap(), Some(LOOK));
+    assert_eq!(server.calls(), ["GET pods", "PATCH compactionjobs/job/status"]);
+    for (job, what) in [
+        (before, "as it was before the patch"),
+        (server.job(), "as the patch made it"),
+    ] {
+        let wait = server.pass_over(&job, &mut memory).await.unwrap();
+        assert_eq!((wait, server.calls().len()), (Some(LOOK), 2), "{what}");
+    }
+    tokio::time::advance(LOOK).await;
+    server.pass(&mut memory).await.unwrap();
+    assert_eq!(server.calls().len(), 3, "its time has come");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_decision_rests_on_is_looked_at_at_once() {
+    let edit: fn(&mut Value) = |job| job["metadata"]["generation"] = json!(2);
+    let shard_done: fn(&mut Value) = |job| {
+        job["status"]["shards"][0]["checkpoint"] = json!({"sequence": 9, "batch": 9});
+    };
+    let published: fn(&mut Value) = |job| job["status"]["publish"] = json!({"announced": true});
+    for change in [edit, shard_done, published] {
+        let server = Server::new(
+            running_job(),
+            lists(vec![pod(3, "uid-1", json!({"running": {}}))]),
+        );
+        let mut memory = Memory::default();
+        server.pass(&mut memory).await.unwrap();
+        let calls = server.calls().len();
+        {
+            let mut job = server.job.lock().unwrap();
+            change(&mut job);
+            touch(&mut job);
+        }
+        server.pass(&mut memory).await.unwrap();
+        assert_eq!(server.calls()[calls], "GET pods");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_changed_pod_is_looked_at_once_the_watch_shows_what_was_written_last() {
+    let running = || pod(3, "uid-1", json!({"running": {}}));
+    let server = Server::new(running_job(), lists(vec![running()]));
+    let mut memory = Memory::default();
+    let before = server.job();
+    server.pass(&mut memory).await.unwrap();
+    let running = serde_json::from_value(running()).unwrap();
+    let changed = kube::runtime::watcher::Event::Apply(running);
+    assert!(server.context.pod_changes.take(&changed));
+    let wait = server.pass_over(&before, &mut memory).await.unwrap();
+    assert_eq!((wait, server.calls().len()), (Some(AGAIN), 2));
+    server.pass(&mut memory).await.unwrap();
+    assert_eq!(server.calls().len(), 3);
+    server.pass(&mut memory).await.unwrap();
+    assert_eq!(server.calls().len(), 3, "once");
+}
+
+#[tokio::test]
+async fn a_job_at_its_end_is_left_alone() {
+    let mut job = running_job();
+    job["status"]["publish"] = json!({"outputs": 1, "announced": true});
+    job["status"]["dispose"] = json!({"finished": true});
+    job["status"]["shards"][0]["checkpoint"] = json!({"sequence": 9, "batch": 9});
+    let ended = pod(3, "uid-1", json!({"terminated": {"exitCode": 0}}));
+    let server = Server::new(job, lists(vec![ended]));
+    let mut memory = Memory::default();
+    for _ in 0..2 {
+        assert_eq!(server.pass(&mut memory).await.unwrap(), None);
+        let all = [
+            "GET pods",
+            "PATCH compactionjobs/job/status",
+            "DELETE pods/job-uid-1-0-3",
+        ];
+        assert_eq!(server.calls(), all);
+    }
+    assert!(memory.seen.is_none(), "its status need not be kept");
 }
 
 #[tokio::test]
@@ -467,6 +584,9 @@ async fn a_finalizer_is_acknowledged_before_the_first_epoch_begins() {
     );
     let patch = server.body("PATCH compactionjobs/job");
     assert_eq!(patch["metadata"]["finalizers"], json!(["compaction.dev/cleanup"]));
-    assert_eq!(patch["metadata"]["resourceVersion"], "1");
+    assert_eq!(
+        patch["metadata"]["resourceVersion"], "2",
+        "as the status's patch left it"
+    );
     assert!(!server.calls().contains(&"POST pods".to_owned()));
 }

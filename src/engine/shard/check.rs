@@ -17,6 +17,9 @@ pub(super) fn excuse(error: store::Error, frozen: &Frozen, key: &str, fresh: boo
         ErrorKind::PreconditionFailed => Err(Error::Changed(key.to_owned())),
         ErrorKind::Archived if fresh && frozen.skip_bad => Ok("archived".to_owned()),
         ErrorKind::Archived => Err(Error::Archived(key.to_owned())),
+        ErrorKind::Denied | ErrorKind::InvalidRequest | ErrorKind::TooLarge => {
+            Err(Error::SourceRefused(error))
+        }
         _ => Err(error.into()),
     }
 }

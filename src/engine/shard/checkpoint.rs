@@ -5,8 +5,8 @@
 
 use super::ShardInput;
 use super::pace::Pace;
-use crate::api::Checkpoint;
-use crate::engine::body::{BODY_VERSION, Body, BodyRef, Cursor, OpenOutput, Run, Totals};
+use crate::api::{self, Checkpoint};
+use crate::engine::body::{BODY_VERSION, Body, BodyRef, Cursor, GroupState, OpenOutput, Run, Totals};
 use crate::engine::{Context, Error};
 use crate::plan::{self, Plan};
 
@@ -17,6 +17,8 @@ pub(super) struct Last {
     run: Run,
     /// The shard's batches in all, to be told with the pointer that has not moved to `checkpoint` yet.
     waiting: Option<i64>,
+    /// The group given up by `checkpoint`, to be told with the pointer.
+    failed: Option<api::FailedGroup>,
     /// Tails that are of no use once the pointer stands at `checkpoint`.
     needless: Vec<String>,
     pace: Pace,
@@ -55,6 +57,7 @@ impl Last {
             body,
             run,
             waiting: None,
+            failed: None,
             needless: Vec::new(),
             pace: Pace::new(input.pointer_interval, &writer.holder),
         })
@@ -81,11 +84,19 @@ impl Last {
             bytes_written: body.totals.bytes_written as i64,
             skipped_sources: body.totals.skipped as i64,
             records_dropped: body.totals.dropped as i64,
+            failed_groups: body.totals.failed_groups as i64,
             attempts,
             time: None,
         };
         let needless = self.body.as_ref().and_then(|old| old.open.as_ref()?.tail.clone());
         self.needless.extend(needless.map(|tail| tail.name));
+        if let Some(group) = &body.failed {
+            self.failed = Some(api::FailedGroup {
+                shard: body.shard as i32,
+                reason: group.reason.clone(),
+                message: api::bounded(&group.message),
+            });
+        }
         self.checkpoint = checkpoint;
         self.body = Some(body);
         self.waiting = Some(total_batches);
@@ -106,11 +117,12 @@ impl Last {
         let Some(total_batches) = self.waiting else {
             return Ok(());
         };
-        context
-            .fence
-            .advance(self.checkpoint.clone(), total_batches)
-            .await?;
-        self.waiting = None;
+        let checkpoint = self.checkpoint.clone();
+        match self.failed.clone() {
+            Some(group) => context.fence.give_up(checkpoint, total_batches, group).await?,
+            None => context.fence.advance(checkpoint, total_batches).await?,
+        }
+        (self.waiting, self.failed) = (None, None);
         self.pace.moved();
         // Only now: until the new pointer was acknowledged, an old one named one of these (I2).
         let needless = std::mem::take(&mut self.needless);
@@ -133,10 +145,30 @@ impl Last {
             cursor: Cursor::default(),
             finished: Vec::new(),
             skipped: Vec::new(),
+            failed: None,
             open: None,
+            redone_to: self.body.as_ref().and_then(|body| body.redone_to.clone()),
             totals: self.body.as_ref().map_or(Totals::default(), |body| body.totals),
             deduplicate: self.body.as_ref().and_then(|body| body.deduplicate.clone()),
         }
+    }
+
+    /// The attempts that a checkpoint with this body is told with: batches that are only done again, because an
+    /// output was lost, are no progress. Otherwise an output that is lost at its end each time would be built
+    /// for ever.
+    pub(super) fn attempts(&self, body: &mut Body) -> i32 {
+        match &body.redone_to {
+            Some(lost) if !body.cursor.is_beyond(lost) => self.checkpoint.attempts,
+            _ => {
+                body.redone_to = None;
+                0
+            }
+        }
+    }
+
+    /// The group in the middle of which it is.
+    pub(super) fn group(&self) -> Option<GroupState> {
+        self.body.as_ref()?.cursor.group.clone()
     }
 
     /// Gives the open output up: the next work begins where it began.
@@ -144,6 +176,14 @@ impl Last {
         let shard = context.ledger.writer().shard;
         let attempts = self.checkpoint.attempts + 1;
         let mut body = self.next_body(input, shard);
+        let stood = self
+            .body
+            .as_ref()
+            .map(|old| old.cursor.clone())
+            .unwrap_or_default();
+        if body.redone_to.as_ref().is_none_or(|lost| stood.is_beyond(lost)) {
+            body.redone_to = Some(stood);
+        }
         match self.body.as_ref() {
             Some(Body {
                 open: Some(OpenOutput { start, .. }),

@@ -1,7 +1,5 @@
 //! The work between two checkpoints: bytes in, cuts found, outputs written, the pointer moved.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use tokio::time::timeout;
 
@@ -10,7 +8,7 @@ use super::checkpoint::Last;
 use super::deduplicate::Survivors;
 use super::outputs::Outputs;
 use super::{Ended, ShardInput};
-use crate::engine::body::{Cursor, Deduplication, GroupState, SkippedSource, Start, Totals};
+use crate::engine::body::{Cursor, Deduplication, FailedGroup, GroupState, SkippedSource, Start, Totals};
 use crate::engine::reader::{Item, Place, Reader, Room};
 use crate::engine::{Context, Error};
 use crate::format::{self, Codec, Merge, Offset, Selected, Step};
@@ -28,6 +26,8 @@ pub(super) struct Work<'a> {
     /// What is kept of each source, where not every record is.
     survivors: Option<Survivors>,
     group: Option<GroupState>,
+    /// To be given up when its turn comes.
+    failed: Option<FailedGroup>,
     merge: Option<Box<dyn Merge>>,
     current: Option<Current>,
     /// Where in the first source the merge goes on, and how many of its records come before.
@@ -88,6 +88,7 @@ struct Batch {
     bytes: u64,
     sources: u64,
     skipped: Vec<SkippedSource>,
+    failed: Option<FailedGroup>,
 }
 
 /// What a call of [`Work::batch`] ended with: always a checkpoint.
@@ -98,29 +99,38 @@ enum BatchEnd {
 }
 
 impl<'a> Work<'a> {
+    /// `failed`: a group that is given up when its turn comes; it may have come already.
     pub(super) async fn resume(
         context: &'a Context,
         input: &'a ShardInput,
         last: &'a mut Last,
+        failed: Option<FailedGroup>,
     ) -> Result<Self, Error> {
         let shard = context.ledger.writer().shard;
         let frozen = &input.plan.frozen;
         let shares = context.window.shares(frozen.part_bytes)?;
-        let (cursor, totals) = last
+        let (mut cursor, totals) = last
             .body
             .as_ref()
             .map(|b| (b.cursor.clone(), b.totals))
             .unwrap_or_default();
-        let saved = last.body.as_ref().and_then(|body| body.open.clone());
+        let mut saved = last.body.as_ref().and_then(|body| body.open.clone());
+        if is_in(cursor.group.as_ref(), failed.as_ref()) {
+            // Its upload ends with the ledger's clean-up.
+            (saved, cursor.offset) = (None, None);
+        }
+        let given_up = cursor.group.iter().filter(|group| group.failed);
+        let passed_over = given_up.map(|group| &group.directory);
+        let passed_over = passed_over.chain(failed.iter().map(|failed| &failed.group));
+        let passed_over = passed_over.cloned().collect();
         let outputs = Outputs::resume(context, input, shard, shares, saved).await?;
         let reader = Reader::new(
-            Arc::clone(&context.store),
-            context.ledger.clone(),
+            context,
             input.plan_location.clone(),
             (&input.plan, shard),
             &cursor,
+            passed_over,
             shares.read_bytes,
-            context.window,
         )
         .await?;
         Ok(Self {
@@ -131,6 +141,7 @@ impl<'a> Work<'a> {
             reader,
             survivors: Survivors::open(&context.ledger, last).await?,
             group: cursor.group.clone(),
+            failed,
             merge: None,
             current: None,
             resume_at: cursor.offset.map(|offset| (offset, cursor.records)),
@@ -166,8 +177,18 @@ impl<'a> Work<'a> {
         }
     }
 
+    /// The group in hand.
+    pub(super) fn group(&self) -> Option<GroupState> {
+        self.group.clone()
+    }
+
     /// Works up to the next checkpoint.
     async fn batch(&mut self) -> Result<BatchEnd, Error> {
+        if is_in(self.group.as_ref(), self.failed.as_ref()) {
+            let cursor = self.last_cut.cursor.clone();
+            self.give_up(cursor).await?;
+            return Ok(BatchEnd::More);
+        }
         loop {
             // A pointer that had to wait does not wait for this batch, however long it takes.
             if self.last.is_due(self.context) {
@@ -195,9 +216,20 @@ impl<'a> Work<'a> {
             let checkpointed = match item {
                 Item::Group {
                     place,
+                    ordinal,
                     directory,
                     extension,
-                } => self.enter_group(place, directory, extension).await?,
+                } => {
+                    let group = GroupState {
+                        ordinal,
+                        directory,
+                        extension,
+                        number: 0,
+                        codec: None,
+                        failed: false,
+                    };
+                    self.enter_group(place, group).await?
+                }
                 Item::Source(place, source) => {
                     self.begin_source(place, source).await?;
                     false
@@ -236,32 +268,41 @@ impl<'a> Work<'a> {
         Ok(())
     }
 
-    async fn enter_group(
-        &mut self,
-        place: Place,
-        directory: String,
-        extension: String,
-    ) -> Result<bool, Error> {
-        if self
-            .group
-            .as_ref()
-            .is_some_and(|group| group.directory == directory)
-        {
+    /// Returns whether a checkpoint was made.
+    async fn enter_group(&mut self, place: Place, group: GroupState) -> Result<bool, Error> {
+        let same = |current: &GroupState| current.directory == group.directory;
+        if self.group.as_ref().is_some_and(same) {
             return Ok(false);
         }
         self.finish_group().await?;
-        self.group = Some(GroupState {
-            directory,
-            extension,
-            number: 0,
-            codec: None,
-        });
-        self.cut(Cursor {
+        self.group = Some(group);
+        let cursor = Cursor {
             segment: place.segment,
             entry: place.entry,
             ..Cursor::default()
-        })
-        .await
+        };
+        if is_in(self.group.as_ref(), self.failed.as_ref()) {
+            self.give_up(cursor).await?;
+            return Ok(true);
+        }
+        self.cut(cursor).await
+    }
+
+    /// Gives the group up from `cursor` on, which is a checkpoint at once: what counts against a limit is never
+    /// held back. What the group has of outputs is removed when the others are published.
+    async fn give_up(&mut self, mut cursor: Cursor) -> Result<(), Error> {
+        if let Some(group) = &mut self.group {
+            group.failed = true;
+        }
+        cursor.group.clone_from(&self.group);
+        self.batch.failed = self.failed.take();
+        self.totals.failed_groups += 1;
+        self.checkpoint(cursor, None).await?;
+        self.last.point(self.context).await?;
+        if self.totals.failed_groups > self.input.max_failed_groups {
+            return Err(Error::TooManyFailedGroups(self.totals.failed_groups));
+        }
+        Ok(())
     }
 
     async fn finish_group(&mut self) -> Result<(), Error> {
@@ -346,7 +387,8 @@ impl<'a> Work<'a> {
         let Some(current) = &mut self.current else {
             return Ok(false);
         };
-        if current.left_out {
+        let given_up = self.group.as_ref().is_some_and(|group| group.failed);
+        if current.left_out || given_up {
             return self.source_done(self.at_cut).await;
         }
         let frozen = &self.input.plan.frozen;
@@ -477,11 +519,24 @@ impl<'a> Work<'a> {
         body.batch += 1;
         body.totals = self.totals;
         (body.finished, body.open) = self.outputs.save(body.sequence).await?;
-        body.skipped = std::mem::take(&mut self.batch).skipped;
+        let batch = std::mem::take(&mut self.batch);
+        (body.skipped, body.failed) = (batch.skipped, batch.failed);
+        if body.failed.is_some() || next.is_some() {
+            // The outputs that it was about are given up, or finished.
+            body.redone_to = None;
+        }
         body.cursor = cursor;
         body.deduplicate = next.or(body.deduplicate);
-        self.last.advance(self.context, self.input, body, 0).await?;
+        let attempts = self.last.attempts(&mut body);
+        self.last
+            .advance(self.context, self.input, body, attempts)
+            .await?;
         self.last_cut.batch = self.last.checkpoint.batch;
         Ok(())
     }
+}
+
+/// Whether this is the group that is to be given up.
+fn is_in(group: Option<&GroupState>, failed: Option<&FailedGroup>) -> bool {
+    matches!((group, failed), (Some(group), Some(failed)) if group.directory == failed.group)
 }

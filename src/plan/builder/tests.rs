@@ -320,7 +320,11 @@ fn a_group_has_the_extension_of_its_first_source() {
     let directory = "d/".to_owned();
     assert_eq!(
         built.segments[&0].entries[0],
-        Entry::Group { directory, extension }
+        Entry::Group {
+            ordinal: 0,
+            directory,
+            extension
+        }
     );
 }
 

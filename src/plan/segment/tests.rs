@@ -6,7 +6,11 @@ fn entry() -> impl Strategy<Value = Entry> {
     // Strings with every kind of character: newlines, quotes, backslashes, zeroes, any script.
     let text = || proptest::collection::vec(any::<char>(), 0..20).prop_map(String::from_iter);
     prop_oneof![
-        (text(), text()).prop_map(|(directory, extension)| Entry::Group { directory, extension }),
+        (any::<u64>(), text(), text()).prop_map(|(ordinal, directory, extension)| Entry::Group {
+            ordinal,
+            directory,
+            extension
+        }),
         (text(), text(), any::<u64>()).prop_map(|(key, etag, size)| Entry::Source(Source {
             key,
             etag,
@@ -63,6 +67,7 @@ fn the_form_of_the_lines_is_frozen() {
     let segment = Segment {
         entries: vec![
             Entry::Group {
+                ordinal: 3,
                 directory: "d/".to_owned(),
                 extension: ".json".to_owned(),
             },
@@ -74,7 +79,7 @@ fn the_form_of_the_lines_is_frozen() {
         ],
     };
     let lines = concat!(
-        r#"{"directory":"d/","extension":".json"}"#,
+        r#"{"ordinal":3,"directory":"d/","extension":".json"}"#,
         "\n",
         r#"{"key":"in/d/a\n","etag":"\"e\"","size":7}"#,
         "\n",

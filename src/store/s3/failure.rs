@@ -176,7 +176,7 @@ impl Answer<'_> {
 
     fn kind_of_code(&self, code: &str) -> Option<ErrorKind> {
         Some(match code {
-            "NoSuchKey" | "NotFound" => NotFound,
+            "NoSuchKey" | "NotFound" | "NoSuchLifecycleConfiguration" => NotFound,
             "NoSuchBucket" => NoSuchBucket,
             "NoSuchUpload" => NoSuchUpload,
             // A range is only ever asked of a version whose size is known: outside it lies another one.

@@ -27,12 +27,44 @@ impl S3 {
                     let token = answer.metadata.and_then(|mut metadata| metadata.remove(TOKEN));
                     Ok(Some(Head { etag, size, token }))
                 }
-                // Has no body, so the status is all there is.
-                Err(SdkError::ServiceError(error)) if error.raw().status().as_u16() == 404 => Ok(None),
+                Err(SdkError::ServiceError(error)) if error.raw().status().as_u16() == 404 => {
+                    self.is_missing(key).await.map(|()| None)
+                }
                 Err(error) => Err(error.into()),
             }
         };
         self.call(self.on("HeadObject", key), attempt).await
+    }
+
+    /// The answer to a HEAD has no body, so that a 404 may come from anything on the way. That of a GET says
+    /// in the store's words that there is no such key.
+    async fn is_missing(&self, key: &str) -> Result<(), Failure> {
+        let request = self.client.get_object().bucket(&self.bucket).key(key);
+        match Box::pin(request.send()).await.map_err(Failure::from) {
+            Ok(_) => Err(Failure::new(
+                ErrorKind::BadAnswer,
+                "not found by HEAD, but by GET",
+            )),
+            Err(failure) if failure.kind == ErrorKind::NotFound => Ok(()),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// That an object is missing, or is another version than the one that is pinned, ends a job: what a GET
+    /// says of it counts only if a HEAD does not contradict.
+    async fn confirmed(&self, key: &str, failure: Failure, pinned: Option<&str>) -> Failure {
+        if !matches!(failure.kind, ErrorKind::NotFound | ErrorKind::PreconditionFailed) {
+            return failure;
+        }
+        let request = self.client.head_object().bucket(&self.bucket).key(key);
+        let found = Box::pin(request.send()).await.ok().and_then(|head| head.e_tag);
+        match found {
+            Some(etag) if pinned.is_none_or(|pinned| bare(pinned) == bare(&etag)) => Failure::new(
+                ErrorKind::BadAnswer,
+                format!("not found by GET, but by HEAD: {}", failure.detail),
+            ),
+            _ => failure,
+        }
     }
 
     pub(super) async fn get_object(&self, key: &str, limit: u64) -> Result<Option<Bytes>> {
@@ -42,7 +74,10 @@ impl S3 {
         };
         let attempt = || async {
             let request = self.client.get_object().bucket(&self.bucket).key(key);
-            let answer = within(self.deadlines.first_byte, Box::pin(request.send())).await??;
+            let answer = match within(self.deadlines.first_byte, Box::pin(request.send())).await? {
+                Ok(answer) => answer,
+                Err(error) => return Err(self.confirmed(key, error.into(), None).await),
+            };
             etag(answer.e_tag)?;
             let len = announced(answer.content_length)?;
             if len.is_some_and(|len| len > limit) {
@@ -78,7 +113,10 @@ impl S3 {
                 .key(key)
                 .if_match(quoted(etag))
                 .range(format!("bytes={}-{}", range.start, range.end - 1));
-            let answer = within(self.deadlines.first_byte, Box::pin(request.send())).await??;
+            let answer = match within(self.deadlines.first_byte, Box::pin(request.send())).await? {
+                Ok(answer) => answer,
+                Err(error) => return Err(self.confirmed(key, error.into(), Some(etag)).await),
+            };
             check_range(&answer, &range, etag)?;
             let body = self.body(answer.body, len, len).await?;
             if body.len() as u64 == len {

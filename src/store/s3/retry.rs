@@ -52,7 +52,7 @@ impl S3 {
     {
         let mut delays = self.retries.delays();
         let mut spent = Duration::ZERO;
-        let mut renewed = false;
+        let (mut renewed, mut doubted) = (false, false);
         loop {
             let keys = self.keys.current().await.map_err(|failure| Failure {
                 untouched: true,
@@ -71,12 +71,14 @@ impl S3 {
                 }
             }
             let in_time = spent < self.retries.budget;
-            let delay = delays
-                .next()
-                .filter(|_| in_time && is_tried_again(&failure, call.effect));
-            let Some(delay) = delay else { return Err(failure) };
+            let again =
+                is_tried_again(&failure, call.effect) || (!doubted && is_doubted(&failure, call.effect));
+            doubted |= is_doubted(&failure, call.effect);
+            let delay = delays.next().filter(|_| in_time && again);
             let Call { operation, key, .. } = call;
-            tracing::debug!(operation, key, kind = %failure.kind, detail = failure.detail, ?delay, "trying again");
+            // Said of every attempt, since what comes of an operation in the end may hide what it went through.
+            tracing::debug!(operation, key, kind = ?failure.kind, detail = failure.detail, again_in = ?delay, "attempt failed");
+            let Some(delay) = delay else { return Err(failure) };
             tokio::time::sleep(delay).await;
             spent += delay;
         }
@@ -135,6 +137,12 @@ fn is_tried_again(failure: &Failure, effect: Effect) -> bool {
     passing && may_be_repeated(failure, effect)
 }
 
+/// Whether the answer would end the job for good: it must be given twice.
+fn is_doubted(failure: &Failure, effect: Effect) -> bool {
+    matches!(failure.kind, ErrorKind::InvalidRequest | ErrorKind::PartTooSmall)
+        && may_be_repeated(failure, effect)
+}
+
 fn may_be_repeated(failure: &Failure, effect: Effect) -> bool {
     effect == Effect::Repeatable || failure.untouched
 }
@@ -144,7 +152,7 @@ mod tests {
     use super::*;
     use ErrorKind::*;
 
-    const ALL: [ErrorKind; 20] = [
+    const ALL: [ErrorKind; 21] = [
         NotFound,
         NoSuchBucket,
         NoSuchUpload,
@@ -152,6 +160,7 @@ mod tests {
         InvalidPart,
         PartTooSmall,
         InvalidRequest,
+        Unsupported,
         Denied,
         CredentialsInvalid,
         CredentialsMissing,
@@ -174,6 +183,16 @@ mod tests {
             .filter(|&kind| is_tried_again(&Failure::new(kind, ""), Effect::Repeatable))
             .collect();
         assert_eq!(again, [Throttled, Timeout, Unreachable, ServerError, BadAnswer]);
+    }
+
+    #[test]
+    fn a_refusal_that_nothing_can_mend_is_doubted_once() {
+        let doubted: Vec<_> = ALL
+            .into_iter()
+            .filter(|&kind| is_doubted(&Failure::new(kind, ""), Effect::Repeatable))
+            .collect();
+        assert_eq!(doubted, [PartTooSmall, InvalidRequest]);
+        assert!(!is_doubted(&Failure::new(InvalidRequest, ""), Effect::Once));
     }
 
     #[test]

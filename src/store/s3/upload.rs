@@ -83,7 +83,7 @@ impl S3 {
             let page = match self.attempts(call, || self.parts_page(key, upload, after)).await {
                 Ok(page) => page,
                 Err(failure) if failure.kind == ErrorKind::NoSuchUpload => return Ok(None),
-                Err(failure) => return Err(self.error(call, failure)),
+                Err(failure) => return Err(self.error(call, unsupported(failure))),
             };
             parts.extend(page.parts);
             if !page.more {
@@ -197,8 +197,8 @@ impl S3 {
             }
             match self.parts(key, upload).await {
                 Ok(parts) if parts.as_ref().is_none_or(Vec::is_empty) => return Ok(()),
-                // A store without ListParts: nothing more can be known.
-                Err(error) if error.kind == ErrorKind::InvalidRequest => return Ok(()),
+                // Nothing more can be known.
+                Err(error) if error.kind == ErrorKind::Unsupported => return Ok(()),
                 Err(error) => return Err(error),
                 Ok(_) => tokio::time::sleep(delays.next().unwrap_or(self.retries.max_delay)).await,
             }
@@ -218,8 +218,9 @@ impl S3 {
         let mut markers = None;
         for _ in 0..PAGES {
             let page = self
-                .call(call, || self.uploads_page(key, markers.clone()))
-                .await?;
+                .attempts(call, || self.uploads_page(key, markers.clone()))
+                .await
+                .map_err(|failure| self.error(call, unsupported(failure)))?;
             found.extend(page.uploads);
             match page.next {
                 Some(next) if Some(&next) != markers.as_ref() => markers = Some(next),
@@ -278,6 +279,17 @@ type Markers = (String, String);
 struct UploadsPage {
     uploads: Vec<String>,
     next: Option<Markers>,
+}
+
+/// Of a listing that not every store has: some refuse it, some answer with something else.
+fn unsupported(failure: Failure) -> Failure {
+    match failure.kind {
+        ErrorKind::InvalidRequest | ErrorKind::NotS3 => Failure {
+            kind: ErrorKind::Unsupported,
+            ..failure
+        },
+        _ => failure,
+    }
 }
 
 fn endless() -> Failure {

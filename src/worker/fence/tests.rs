@@ -448,8 +448,18 @@ async fn every_change_raises_the_sequence_by_one_and_keeps_the_checkpoint() {
     );
     fence.advance(next(&fence, "n"), 9).await.unwrap();
     assert_eq!(api.at(SEQUENCE), json!(9));
+    let group = FailedGroup {
+        shard: 0,
+        reason: "BadSource".to_owned(),
+        message: "source in/a".to_owned(),
+    };
+    fence.give_up(next(&fence, "o"), 8, group.clone()).await.unwrap();
+    assert_eq!(
+        (api.at(SEQUENCE), api.at("/status/lastFailedGroup")),
+        (json!(10), json!(group))
+    );
     fence.show_progress().await.unwrap();
-    assert_eq!(api.at("/status/shards/0/checkpoint/sha256"), json!("n"));
+    assert_eq!(api.at("/status/shards/0/checkpoint/sha256"), json!("o"));
     assert_eq!(api.at("/status/shards/0/checkpoint/batch"), json!(3));
 }
 

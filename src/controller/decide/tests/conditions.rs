@@ -1,7 +1,7 @@
 //! Conditions and the size of the status.
 
 use super::*;
-use crate::api::{Checkpoint, PlanStatus, PublishStatus};
+use crate::api::{Checkpoint, FailedGroup, PlanStatus, PublishStatus};
 
 fn transition(world: &World, type_: &str) -> Time {
     condition(&world.status().conditions, type_)
@@ -89,6 +89,7 @@ fn largest(character: &str) -> Value {
         source_bytes: big,
         skipped_objects: big,
         estimated_output_objects: big,
+        upload_days: Some(i32::MAX),
     });
     for shard in &mut world.status_mut().shards {
         shard.epoch = 100_000;
@@ -103,6 +104,7 @@ fn largest(character: &str) -> Value {
             bytes_written: big,
             skipped_sources: big,
             records_dropped: big,
+            failed_groups: 1001,
             attempts: 99,
             time: Some(now.clone()),
         };
@@ -110,11 +112,19 @@ fn largest(character: &str) -> Value {
     world.status_mut().publish = Some(PublishStatus {
         sha256: "f".repeat(64),
         outputs: big,
+        sources: big,
+        failed_groups: 64_000,
         announced: true,
         time: Some(now),
     });
+    world.job.spec.max_failed_groups = i32::MAX;
     world.workers.clear();
     let message = character.repeat(4096);
+    world.status_mut().last_failed_group = Some(FailedGroup {
+        shard: 63,
+        reason: "SourceChanged".to_owned(),
+        message: crate::api::bounded(&message),
+    });
     for number in 0..20 {
         let index = number % 64;
         let epoch = world.shard(index).epoch;
@@ -141,4 +151,26 @@ fn the_largest_status_stays_below_64_kib() {
     assert_eq!(status["shards"].as_array().unwrap().len(), 64);
     let size = serde_json::to_vec(&status).unwrap().len();
     assert!(size <= 64 << 10, "{size} bytes");
+}
+
+#[test]
+fn a_job_that_may_outlast_the_rule_for_uploads_is_told() {
+    let told = |days: Option<i32>, deadline: Option<i64>| {
+        let mut world = World::running(&[3]);
+        world.job.spec.total_active_deadline_seconds = deadline;
+        let status = world.status_mut();
+        status.plan.as_mut().unwrap().upload_days = days;
+        status.shards[0].checkpoint.sequence += 1;
+        world.step();
+        assert_eq!(world.condition(types::STORAGE_ACCESSIBLE), ("True", "Reachable"));
+        world
+            .message(types::STORAGE_ACCESSIBLE)
+            .contains("aborts uploads after 1 days")
+    };
+    let day = 86_400;
+    assert!(told(Some(1), Some(day + 1)));
+    assert!(!told(Some(1), Some(day)));
+    assert!(!told(None, Some(10 * day)));
+    // Nobody can say yet how long it takes.
+    assert!(!told(Some(1), None));
 }

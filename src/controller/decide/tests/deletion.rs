@@ -70,7 +70,7 @@ fn a_finished_job_needs_no_finalizer_and_a_failed_one_does() {
     world.job.spec.deletion_policy = DeletionPolicy::Cleanup;
     assert_eq!(world.step().finalizer, Some(FinalizerChange::Add));
     world.step();
-    world.status_mut().dispose.as_mut().unwrap().finished = true;
+    world.status_mut().dispose.get_or_insert_default().finished = true;
     assert_eq!(world.step().finalizer, Some(FinalizerChange::Remove));
     assert_eq!(world.decide().finalizer, None);
 }
@@ -224,7 +224,7 @@ fn a_finished_job_expires_after_its_time_and_not_before_all_is_disposed_of() {
     world.step();
     world.pass(1000);
     assert!(!world.step().expired, "still disposing");
-    world.status_mut().dispose.as_mut().unwrap().finished = true;
+    world.status_mut().dispose.get_or_insert_default().finished = true;
     world.end(0, exit::DONE);
     let decision = world.step();
     assert_eq!(

@@ -1,6 +1,7 @@
 //! How a worker ended, and what that counts.
 
 use super::*;
+use crate::api::bounded;
 
 /// (lost, waits) after one end without a new sequence.
 fn counted(code: Option<i32>) -> (i32, i32) {

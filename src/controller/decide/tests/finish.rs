@@ -17,6 +17,7 @@ fn a_plan_only_job_ends_planned_and_goes_on_with_that_plan() {
     world.job.spec.mode = Mode::Execute;
     world.job.spec.parallelism = 2;
     assert_eq!(world.step().start, [(0, 2), (1, 1)]);
+    world.step();
     assert_eq!(world.status().plan, plan);
     assert_eq!(world.condition(types::READY), ("True", "Running"));
 }
@@ -48,24 +49,59 @@ fn shard_0_publishes_when_every_shard_is_done() {
     world.checkpoint(1, 1);
     world.end(1, exit::DONE);
     assert_eq!(world.step().start, [(0, 2)]);
+    world.step();
     assert_eq!(world.condition(types::READY), ("True", "Publishing"));
     let progress = world.status().progress.as_ref().unwrap();
     assert_eq!((progress.summary.as_str(), progress.percent), ("2/2", 100));
 }
 
 #[test]
-fn retained_sources_are_disposed_of_at_once() {
-    let mut world = World::published();
+fn where_sources_stay_the_publishing_worker_goes_on_to_dispose() {
+    let mut world = World::running(&[1]);
+    world.checkpoint(0, 1);
+    world.publish();
     let decision = world.step();
+    assert_eq!(decision.start, []);
+    assert_eq!(world.job.duty(0), Some(Duty::Dispose));
+    assert_eq!(world.status().dispose, None, "it is the worker's");
     assert_eq!(world.status().publish_time, Some(Time(world.now)));
-    assert_eq!(world.status().dispose, Some(DisposeStatus::default()));
-    assert_eq!(decision.start, [(0, 2)]);
     assert_eq!(world.condition(types::SUCCEEDED), ("True", "Succeeded"));
     assert_eq!(
         world.message(types::SUCCEEDED),
         "10 sources are compacted into 2 outputs"
     );
     assert_eq!(world.status().completion_time, None);
+}
+
+#[test]
+fn disposing_has_another_worker_if_the_one_that_published_is_lost() {
+    let mut world = World::published();
+    assert_eq!(world.step().start, [(0, 2)]);
+}
+
+#[test]
+fn after_the_publication_no_clock_runs() {
+    let mut world = World::running(&[1]);
+    world.step();
+    assert!(world.status().active_since.is_some());
+    world.pass(7);
+    world.checkpoint(0, 1);
+    world.publish();
+    world.step();
+    assert_eq!(
+        (world.status().active_seconds, &world.status().active_since),
+        (7, &None)
+    );
+    world.pass(7);
+    assert_eq!(world.step().patch.0, []);
+    world.end(0, exit::RETRY);
+    world.step();
+    world.pass(60);
+    world.step();
+    assert_eq!(
+        (world.status().active_seconds, &world.status().pending_since),
+        (7, &None)
+    );
 }
 
 #[test]
@@ -119,7 +155,7 @@ fn a_job_is_complete_when_all_is_disposed_of() {
     let mut world = World::published();
     world.step();
     world.pass(60);
-    world.status_mut().dispose.as_mut().unwrap().finished = true;
+    world.status_mut().dispose.get_or_insert_default().finished = true;
     world.shard_mut(0).checkpoint.sequence += 1;
     world.end(0, exit::DONE);
     let decision = world.step();

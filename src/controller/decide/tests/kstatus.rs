@@ -75,6 +75,8 @@ fn a_job_at_work_is_current_unless_its_success_is_waited_for() {
         world.checkpoint(0, 3);
         world.end(0, exit::DONE);
         world.step();
+        assert_eq!(world.condition(types::READY).1, "Starting");
+        world.step();
         assert_eq!(world.condition(types::READY).1, "Publishing");
     };
     assert_eq!(shown(publishing), CURRENT_IF_ACCEPTED);

@@ -175,6 +175,7 @@ fn waiting_for_another_job_is_pending_too() {
     world.job.spec.pending_deadline_seconds = Some(60);
     let mut other = world.job.clone();
     other.metadata.uid = Some("uid-0".to_owned());
+    other.metadata.name = Some("earlier".to_owned());
     for seconds in [0, 60] {
         world.pass(seconds);
         let decision = decide(&Observed {
@@ -191,7 +192,7 @@ fn waiting_for_another_job_is_pending_too() {
         world.condition(types::STALLED),
         ("True", "PendingDeadlineExceeded")
     );
-    assert!(world.message(types::READY).contains("waits for ns/job"));
+    assert!(world.message(types::READY).contains("waits for ns/earlier"));
 }
 
 #[test]
@@ -318,7 +319,7 @@ fn a_worker_that_publishes_while_it_is_stopped_for_a_limit_has_succeeded() {
     world.step();
     assert!(!world.failed());
     assert_eq!(world.condition(types::SUCCEEDED), ("True", "Succeeded"));
-    assert!(world.status().dispose.is_some());
+    assert_eq!(world.job.duty(0), Some(Duty::Dispose));
 }
 
 #[test]

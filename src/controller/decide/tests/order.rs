@@ -12,8 +12,13 @@ fn the_first_look_makes_shard_0_and_starts_epoch_1() {
     assert_eq!((world.shard(0).index, world.shard(0).epoch), (0, 1));
     assert_eq!(world.status().start_time, Some(Time(world.now)));
     assert_eq!(world.status().observed_generation, 1);
+    assert_eq!(world.condition(types::READY), ("True", "Starting"));
+    assert_eq!(world.condition(types::RECONCILING), ("True", "Starting"));
+    world.waits(0, "");
+    assert_eq!(world.step().patch.0, [], "it was said already");
+    world.starts(0);
+    world.step();
     assert_eq!(world.condition(types::READY), ("True", "Planning"));
-    assert_eq!(world.condition(types::RECONCILING), ("True", "Planning"));
 }
 
 #[test]
@@ -259,7 +264,7 @@ fn a_job_waits_for_another_one_over_the_same_objects() {
     let mut world = World::new();
     let mut other = world.job.clone();
     other.metadata.uid = Some("uid-0".to_owned());
-    other.metadata.name = Some("other".to_owned());
+    other.metadata.name = Some("earlier".to_owned());
     let decision = decide(&Observed {
         job: &world.job,
         workers: &[],
@@ -272,7 +277,7 @@ fn a_job_waits_for_another_one_over_the_same_objects() {
     assert!(decision.wake.is_some());
     world.apply(&decision.patch);
     assert_eq!(world.condition(types::READY).1, "WaitingForJob");
-    assert!(world.message(types::READY).contains("ns/other"));
+    assert!(world.message(types::READY).contains("ns/earlier"));
     assert_eq!(world.status().start_time, None, "it holds no place yet");
     assert_eq!(world.step().start, [(0, 1)]);
 }

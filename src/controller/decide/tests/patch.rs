@@ -1,6 +1,7 @@
 //! The patch: it gives what was meant, and is refused where somebody else was faster.
 
 use super::*;
+use crate::api::SourceDisposition;
 
 /// A decision over two shards, of which one changes.
 fn pending() -> (Value, Decision) {
@@ -79,6 +80,8 @@ fn what_workers_write_is_not_undone() {
 #[test]
 fn a_view_that_lags_behind_does_not_begin_disposing_twice() {
     let mut world = World::published();
+    world.job.spec.source_disposition = SourceDisposition::Delete;
+    world.job.spec.source_retention_seconds = 0;
     let late = world.decide();
     world.step();
     world.status_mut().dispose.as_mut().unwrap().done = 5;

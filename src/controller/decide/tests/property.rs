@@ -25,6 +25,7 @@ fn shard(index: i32) -> impl Strategy<Value = ShardStatus> {
                 sequence,
                 batch,
                 attempts,
+                failed_groups: i64::from(attempts / 5),
                 ..Checkpoint::default()
             },
             start_sequence: (sequence - behind).max(0),

@@ -1,7 +1,6 @@
 //! Marks the records of a stretch: read → judge → table → run → checkpoint.
 
 use std::ops::ControlFlow;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::time::timeout;
@@ -73,13 +72,12 @@ impl<'a> Mark<'a> {
             .unwrap_or_default();
         let (reads, table) = marking(context.window, rules);
         let reader = Reader::new(
-            Arc::clone(&context.store),
-            context.ledger.clone(),
+            context,
             input.plan_location.clone(),
             (&input.plan, context.ledger.writer().shard),
             &cursor,
+            Vec::new(),
             reads,
-            context.window,
         )
         .await?;
         let layout = rules.rules.layout();
@@ -331,6 +329,8 @@ impl<'a> Mark<'a> {
         }
         body.batch += 1;
         body.cursor = cursor;
+        // No output is open while records are marked.
+        body.redone_to = None;
         body.deduplicate = Some(self.state.clone());
         (self.batch_bytes, self.batch_sources) = (0, 0);
         self.last.advance(self.context, self.input, body, 0).await

@@ -135,6 +135,8 @@ impl Settle<'_> {
             .next_body(self.input, self.context.ledger.writer().shard);
         body.batch += 1;
         body.cursor = self.state.start.clone();
+        // No output is open while it is settled what outputs hold.
+        body.redone_to = None;
         if self.state.stage == Stage::Write {
             body.totals.dropped += self.state.records - self.state.kept;
         }

@@ -1,0 +1,244 @@
+//! Ledgers whose job is gone (I10): found by their directories, judged, and swept.
+//!
+//! Who lives is for the caller to say. A ledger goes only if its job is not among the living, nothing in it was
+//! written lately, and all that is in it is what jobs write. Nothing outside of ledgers is ever touched but the
+//! uploads that they record: manifests, outputs and consumed lists stay.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use futures::{StreamExt, TryStreamExt, stream};
+use uuid::Uuid;
+
+use super::cleanup::{Leave, end_recorded, remove, uploads_of};
+use super::{Error, Ledger, Writer};
+use crate::disposition::Disposition;
+use crate::store::{ErrorKind, Object, Store};
+
+/// Records looked at at the same time.
+const CONCURRENCY: usize = 16;
+
+/// The ledgers of one cluster in a bucket.
+pub struct Ledgers {
+    store: Arc<dyn Store>,
+    state_prefix: String,
+    cluster: String,
+    /// UIDs of the jobs that live.
+    living: BTreeSet<String>,
+    /// What was written after this is not abandoned yet. Seconds since the epoch, by the store's clock.
+    written_before: i64,
+}
+
+/// What is under the directory of one cluster.
+#[derive(Debug, Default)]
+pub struct Found {
+    pub directories: Vec<Directory>,
+    /// Objects that are in no job's directory.
+    pub strays: u64,
+}
+
+/// The ledger of one job, as it was found.
+#[derive(Debug)]
+pub struct Directory {
+    pub job_uid: String,
+    pub objects: u64,
+    /// Bytes.
+    pub size: u64,
+    /// When something in it was last written. Seconds since the epoch, by the store's clock.
+    pub written: i64,
+    /// Uploads that it records and that are open.
+    pub open_uploads: u64,
+    pub standing: Standing,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// Its job lives.
+    Live,
+    /// Its job is not known to live, but something was written lately.
+    Recent,
+    Abandoned,
+    /// Nobody can say whose this is, and why.
+    Unclear(String),
+}
+
+impl Ledgers {
+    pub fn new(
+        store: Arc<dyn Store>,
+        state_prefix: &str,
+        cluster: &str,
+        living: BTreeSet<String>,
+        written_before: i64,
+    ) -> Self {
+        Self {
+            store,
+            state_prefix: state_prefix.to_owned(),
+            cluster: cluster.to_owned(),
+            living,
+            written_before,
+        }
+    }
+
+    /// Ends with a slash.
+    pub fn directory(&self) -> String {
+        format!("{}{}/", self.state_prefix, self.cluster)
+    }
+
+    /// Looks at all of them; changes nothing.
+    pub async fn find(&self) -> Result<Found, Error> {
+        let parent = self.directory();
+        let mut found = Found::default();
+        let mut after: Option<String> = None;
+        loop {
+            let page = self.store.list(&parent, after.as_deref()).await?;
+            for object in &page.objects {
+                self.take(&mut found, &parent, object);
+            }
+            after = page.objects.last().map(|object| object.key.clone());
+            if !page.more || after.is_none() {
+                break;
+            }
+        }
+        for directory in &mut found.directories {
+            match self.open_uploads(&directory.job_uid).await {
+                Ok(open) => directory.open_uploads = open.len() as u64,
+                Err(error) if error.disposition() == Disposition::Wait => return Err(error),
+                // A job that lives may have removed the record meanwhile.
+                Err(error) if directory.standing == Standing::Abandoned => {
+                    directory.standing = Standing::Unclear(error.to_string());
+                }
+                Err(_) => {}
+            }
+        }
+        Ok(found)
+    }
+
+    /// Objects come in key order, so those of one directory come together.
+    fn take(&self, found: &mut Found, parent: &str, object: &Object) {
+        let rest = object.key.strip_prefix(parent).unwrap_or_default();
+        let Some((uid, name)) = rest.split_once('/') else {
+            found.strays += 1;
+            return;
+        };
+        if found.directories.last().is_none_or(|last| last.job_uid != uid) {
+            found.directories.push(Directory {
+                job_uid: uid.to_owned(),
+                objects: 0,
+                size: 0,
+                written: i64::MIN,
+                open_uploads: 0,
+                standing: self.standing(uid),
+            });
+        }
+        let Some(directory) = found.directories.last_mut() else {
+            return;
+        };
+        directory.objects += 1;
+        directory.size += object.size;
+        directory.written = directory.written.max(object.modified);
+        if directory.standing == Standing::Abandoned && object.modified > self.written_before {
+            directory.standing = Standing::Recent;
+        }
+        let may_go = matches!(directory.standing, Standing::Abandoned | Standing::Recent);
+        if !Ledger::knows(name) && may_go {
+            directory.standing = Standing::Unclear(format!("no job writes {}", object.key));
+        }
+    }
+
+    /// Before anything in it was looked at.
+    fn standing(&self, uid: &str) -> Standing {
+        if self.living.contains(uid) {
+            Standing::Live
+        } else if Uuid::parse_str(uid).is_ok() {
+            Standing::Abandoned
+        } else {
+            Standing::Unclear(format!("{uid:?} is not the UID of a job"))
+        }
+    }
+
+    /// Keys and ids of the open uploads that a ledger records. An error when a record cannot be one of that job.
+    async fn open_uploads(&self, uid: &str) -> Result<BTreeSet<(String, String)>, Error> {
+        let ledger = self.ledger(uid);
+        let mut open = BTreeSet::new();
+        let mut after: Option<String> = None;
+        loop {
+            let page = self
+                .store
+                .list(&ledger.uploads_directory(), after.as_deref())
+                .await?;
+            after = page.objects.last().map(|object| object.key.clone());
+            let looks: Vec<_> = page
+                .objects
+                .iter()
+                .map(|record| self.recorded(&ledger, &record.key))
+                .collect();
+            let found: Vec<Vec<(String, String)>> = stream::iter(looks)
+                .buffer_unordered(CONCURRENCY)
+                .try_collect()
+                .await?;
+            open.extend(found.into_iter().flatten());
+            if !page.more || after.is_none() {
+                return Ok(open);
+            }
+        }
+    }
+
+    async fn recorded(&self, ledger: &Ledger, name: &str) -> Result<Vec<(String, String)>, Error> {
+        let record = ledger.upload_record(name).await?;
+        let key = record.key;
+        // Of an output, or of a list in the ledger itself.
+        let file = key.rsplit('/').next().unwrap_or_default();
+        if !key.starts_with(ledger.directory()) && !file.starts_with("part-") {
+            return Err(Error::Ledger {
+                name: name.to_owned(),
+                problem: format!("no job uploads {key}"),
+            });
+        }
+        let ids = match record.id {
+            None => uploads_of(&*self.store, &key).await?,
+            Some(id) => match self.store.list_parts(&key, &id).await {
+                Ok(parts) => parts.map(|_| id).into_iter().collect(),
+                // A store that does not list parts: the intention beside this record finds it.
+                Err(error) if error.kind == ErrorKind::Unsupported => Vec::new(),
+                Err(error) => return Err(error.into()),
+            },
+        };
+        Ok(ids.into_iter().map(|id| (key.clone(), id)).collect())
+    }
+
+    fn ledger(&self, uid: &str) -> Ledger {
+        let writer = Writer {
+            shard: 0,
+            epoch: 0,
+            holder: "gc".to_owned(),
+        };
+        Ledger::new(
+            Arc::clone(&self.store),
+            &self.state_prefix,
+            &self.cluster,
+            uid,
+            writer,
+        )
+    }
+
+    /// Ends the uploads of an abandoned ledger and deletes it. Stops when anything in it was written lately.
+    pub async fn sweep(&self, uid: &str) -> Result<(), Error> {
+        let ledger = self.ledger(uid);
+        self.is_unwritten(&ledger).await?;
+        end_recorded(&*self.store, &ledger).await?;
+        remove(&*self.store, &ledger, &Leave::UnwrittenSince(self.written_before)).await
+    }
+
+    async fn is_unwritten(&self, ledger: &Ledger) -> Result<(), Error> {
+        let leave = Leave::UnwrittenSince(self.written_before);
+        let mut after: Option<String> = None;
+        loop {
+            let page = self.store.list(ledger.directory(), after.as_deref()).await?;
+            leave.check(&page.objects).await?;
+            after = page.objects.last().map(|object| object.key.clone());
+            if !page.more || after.is_none() {
+                return Ok(());
+            }
+        }
+    }
+}
