@@ -127,6 +127,7 @@ async fn two_rounds(case: &Case, undisturbed: &Undisturbed) -> Row {
     assert_eq!(site.leaks(&["job", "next"]).await, [""; 0]);
     let said = site.verify("next").await;
     assert_eq!(said.code, Some(0), "{}", said.text);
+    site.empty().await;
     row
 }
 

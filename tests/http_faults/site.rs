@@ -186,6 +186,14 @@ impl Site {
         wrong
     }
 
+    /// Empties the bucket: those of all cases together would fill a small disk.
+    pub async fn empty(&self) {
+        for key in self.keys().await {
+            let delete = self.client.delete_object().bucket(&self.bucket);
+            delete.key(key).send().await.unwrap();
+        }
+    }
+
     /// ETags of the parts of an upload, if it is open.
     async fn parts(&self, key: &str, id: &str) -> Option<Vec<String>> {
         let parts = self

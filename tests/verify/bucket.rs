@@ -196,6 +196,7 @@ impl Bucket {
             errors: 0,
             lost_answers: 0,
             min_part: 0,
+            lists_parts: true,
         };
         let store = MemoryStore::new(1, habits);
         for (key, bytes) in &self.sources {
