@@ -228,14 +228,14 @@ impl Weather {
                 let (_, uid) = self.pod("storage", "app=minio")?;
                 signal("KILL", &uid).then_some("store killed")
             }
-            11 => self.for_a_while(
+            11 => Some(self.for_a_while(
                 "daemon.sh",
                 ["stop", "start"],
                 "kube-apiserver",
                 "API server killed",
-            ),
-            12 => self.for_a_while("cut.sh", ["on", "off"], "store", "store cut off from pods"),
-            _ => self.for_a_while("cut.sh", ["on", "off"], "network", "pods cut off from all"),
+            )),
+            12 => Some(self.for_a_while("cut.sh", ["on", "off"], "store", "store cut off from pods")),
+            _ => Some(self.for_a_while("cut.sh", ["on", "off"], "network", "pods cut off from all")),
         }
     }
 
@@ -276,11 +276,11 @@ impl Weather {
         [begin, end]: [&str; 2],
         what: &str,
         done: &'static str,
-    ) -> Option<&'static str> {
+    ) -> &'static str {
         run(&mut script(name, &[begin, what]));
         self.pause(2, 15);
         run(&mut script(name, &[end, what]));
-        Some(done)
+        done
     }
 
     fn pause(&mut self, least: u64, most: u64) {

@@ -192,7 +192,6 @@ impl Bucket {
         let habits = Habits {
             random_etags: false,
             conditional: true,
-            lists_parts: true,
             errors: 0,
             lost_answers: 0,
             min_part: 0,

@@ -460,7 +460,7 @@ async fn every_change_raises_the_sequence_by_one_and_keeps_the_checkpoint() {
     );
     fence.show_progress().await.unwrap();
     assert_eq!(api.at("/status/shards/0/checkpoint/sha256"), json!("o"));
-    assert_eq!(api.at("/status/shards/0/checkpoint/batch"), json!(3));
+    assert_eq!(api.at("/status/shards/0/checkpoint/batch"), json!(4));
 }
 
 #[tokio::test(start_paused = true)]
