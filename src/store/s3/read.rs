@@ -50,21 +50,23 @@ impl S3 {
         }
     }
 
-    /// That an object is missing, or is another version than the one that is pinned, ends a job: what a GET
-    /// says of it counts only if a HEAD does not contradict.
-    async fn confirmed(&self, key: &str, failure: Failure, pinned: Option<&str>) -> Failure {
+    /// That an object is missing, or is another version than the one that is pinned, ends a job: what a GET of
+    /// the bytes up to `end` says of it counts only if a HEAD does not contradict.
+    async fn confirmed(&self, key: &str, failure: Failure, pinned: Option<&str>, end: u64) -> Failure {
         if !matches!(failure.kind, ErrorKind::NotFound | ErrorKind::PreconditionFailed) {
             return failure;
         }
         let request = self.client.head_object().bucket(&self.bucket).key(key);
-        let found = Box::pin(request.send()).await.ok().and_then(|head| head.e_tag);
-        match found {
-            Some(etag) if pinned.is_none_or(|pinned| bare(pinned) == bare(&etag)) => Failure::new(
-                ErrorKind::BadAnswer,
-                format!("not found by GET, but by HEAD: {}", failure.detail),
-            ),
-            _ => failure,
+        let Ok(head) = Box::pin(request.send()).await else {
+            return failure;
+        };
+        let size = head.content_length.and_then(|size| u64::try_from(size).ok());
+        let same = |etag: &String| pinned.is_none_or(|pinned| bare(pinned) == bare(etag));
+        if head.e_tag.as_ref().is_some_and(same) && size.is_some_and(|size| end <= size) {
+            let detail = format!("not found by GET, but by HEAD: {}", failure.detail);
+            return Failure::new(ErrorKind::BadAnswer, detail);
         }
+        failure
     }
 
     pub(super) async fn get_object(&self, key: &str, limit: u64) -> Result<Option<Bytes>> {
@@ -76,7 +78,7 @@ impl S3 {
             let request = self.client.get_object().bucket(&self.bucket).key(key);
             let answer = match within(self.deadlines.first_byte, Box::pin(request.send())).await? {
                 Ok(answer) => answer,
-                Err(error) => return Err(self.confirmed(key, error.into(), None).await),
+                Err(error) => return Err(self.confirmed(key, error.into(), None, 0).await),
             };
             etag(answer.e_tag)?;
             let len = announced(answer.content_length)?;
@@ -115,7 +117,7 @@ impl S3 {
                 .range(format!("bytes={}-{}", range.start, range.end - 1));
             let answer = match within(self.deadlines.first_byte, Box::pin(request.send())).await? {
                 Ok(answer) => answer,
-                Err(error) => return Err(self.confirmed(key, error.into(), Some(etag)).await),
+                Err(error) => return Err(self.confirmed(key, error.into(), Some(etag), range.end).await),
             };
             check_range(&answer, &range, etag)?;
             let body = self.body(answer.body, len, len).await?;
