@@ -6,6 +6,7 @@
 pub mod api;
 pub mod controller;
 pub mod deadline;
+pub mod deduplicate;
 pub mod disposition;
 pub mod engine;
 pub mod format;

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-use super::{CompactionJobStatus, Quantity};
+use super::{CompactionJobStatus, Deduplicate, Quantity};
 
 pub const GROUP: &str = "compaction.dev";
 pub const VERSION: &str = "v1alpha1";
@@ -39,6 +39,10 @@ pub const FINALIZER: &str = "compaction.dev/cleanup";
 #[x_kube(
     validation = Rule::new("self.storage == oldSelf.storage && self.source == oldSelf.source && self.format == oldSelf.format && self.output == oldSelf.output && self.statePrefix == oldSelf.statePrefix && self.batch.size == oldSelf.batch.size && self.upload.partSize == oldSelf.upload.partSize")
         .message("storage, source, format, output, statePrefix, batch.size and upload.partSize cannot be changed, because the plan depends on them; create a new CompactionJob"),
+    validation = Rule::new("has(self.deduplicate) == has(oldSelf.deduplicate) && (!has(self.deduplicate) || self.deduplicate == oldSelf.deduplicate)")
+        .message("deduplicate cannot be changed, because the plan depends on it; create a new CompactionJob"),
+    validation = Rule::new("!has(self.deduplicate) || self.maxFailedGroups == 0")
+        .message("maxFailedGroups must be 0 with deduplicate: groups are deduplicated several at a time, so none can be given up alone"),
     validation = Rule::new("!self.output.prefix.startsWith(self.source.prefix) && !self.source.prefix.startsWith(self.output.prefix)")
         .message("source.prefix and output.prefix may not contain each other, or outputs would become sources"),
     validation = Rule::new("!self.statePrefix.startsWith(self.output.prefix) && !self.output.prefix.startsWith(self.statePrefix) && !self.source.prefix.startsWith(self.statePrefix)")
@@ -56,6 +60,9 @@ pub struct CompactionJobSpec {
     /// What the objects hold.
     #[serde(default)]
     pub format: Format,
+    /// Absent: every record is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deduplicate: Option<Deduplicate>,
     /// What is written.
     pub output: Output,
     /// Prefix of the working files (plan, checkpoints' bodies, tails), in the same bucket.

@@ -3,6 +3,7 @@
 
 mod condition;
 mod crd;
+mod deduplicate;
 mod job;
 mod message;
 mod quantity;
@@ -11,6 +12,7 @@ mod validate;
 
 pub use condition::{Reason, condition, set_condition, types as conditions};
 pub use crd::crds_yaml;
+pub use deduplicate::{Deduplicate, OnUnkeyedRecord, Tombstone};
 pub use job::*;
 pub use message::{MAX_MESSAGE_BYTES, bounded};
 pub use quantity::Quantity;

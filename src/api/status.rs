@@ -127,6 +127,9 @@ pub struct Progress {
     pub bytes_written: i64,
     /// Sources left out because they were bad or missing.
     pub skipped_sources: i64,
+    /// Records that were not the latest of their key.
+    #[serde(skip_serializing_if = "is_zero_long")]
+    pub records_dropped: i64,
     /// When the batches will be done if they go on as they did so far.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub estimated_completion_time: Option<Time>,
@@ -210,6 +213,8 @@ pub struct Checkpoint {
     pub bytes_written: i64,
     #[serde(skip_serializing_if = "is_zero_long")]
     pub skipped_sources: i64,
+    #[serde(skip_serializing_if = "is_zero_long")]
+    pub records_dropped: i64,
     /// Groups, or pieces of groups, that this shard has given up.
     #[serde(skip_serializing_if = "is_zero_long")]
     pub failed_groups: i64,

@@ -26,12 +26,17 @@ pub struct Limits {
     pub cut: u64,
     /// The longest record.
     pub max_record: u64,
+    /// What the keys that are deduplicated at one time may take.
+    pub table: u64,
 }
 
 /// Raw bytes between two cuts, and the raw size of an encoded frame.
 pub const CUT_BYTES: u64 = 4 << 20;
 /// The longest record that a source may have. Bytes.
 pub const MAX_RECORD_BYTES: u64 = 8 << 20;
+
+/// What the keys that are deduplicated at one time may take, where the worker's memory allows it. Bytes.
+pub const MAX_TABLE_BYTES: u64 = 4 << 30;
 
 impl Limits {
     pub fn of(spec: &CompactionJobSpec) -> Result<Self, InvalidSpec> {
@@ -42,6 +47,7 @@ impl Limits {
             max_source: bytes("source.maxObjectSize", &spec.source.max_object_size)?,
             cut: CUT_BYTES,
             max_record: MAX_RECORD_BYTES,
+            table: MAX_TABLE_BYTES,
         };
         if !(MIN_PART_BYTES..=MAX_PART_BYTES).contains(&limits.part) {
             return Err(InvalidSpec {

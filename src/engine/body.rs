@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::deduplicate::Passes;
 use crate::format::{Codec, Offset};
 
 pub(crate) const BODY_VERSION: u32 = 2;
@@ -37,6 +38,9 @@ pub struct Body {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub redone_to: Option<Cursor>,
     pub totals: Totals,
+    /// Of a plan that keeps the latest record of each key only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deduplicate: Option<Deduplication>,
 }
 
 /// The bodies that one worker wrote have consecutive sequences and computable names.
@@ -68,6 +72,74 @@ pub struct Cursor {
     pub offset: Option<Offset>,
     /// The group that was being merged.
     pub group: Option<GroupState>,
+    /// Records of the source before `offset`, where a plan numbers them.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub records: u64,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // as serde calls it
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+/// How far a stretch of whole groups is deduplicated: first all of it is marked, then settled, then written.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Deduplication {
+    pub stage: Stage,
+    /// Where the stretch begins.
+    pub start: Cursor,
+    /// The group that follows it, as segment and entry; null at the shard's end, or as long as it is marked.
+    pub end: Option<(usize, usize)>,
+    /// Sources of the shard that are marked, and their stored bytes.
+    pub marked_sources: u64,
+    pub marked_bytes: u64,
+    /// Records of the stretch.
+    pub records: u64,
+    /// The entries of those records, as far as they are stored.
+    pub runs: Vec<RunOfEntries>,
+    /// Sources of the stretch that are left out.
+    pub skipped: Vec<SkippedPlace>,
+    pub passes: Passes,
+    /// The survivors of each pass: the object that lists their bitmaps.
+    pub survivors: Vec<BodyRef>,
+    /// How many they are.
+    pub kept: u64,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Stage {
+    #[default]
+    Mark,
+    Settle,
+    Write,
+}
+
+/// Entries of marked records, each key's newest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RunOfEntries {
+    pub name: String,
+    pub sha256: String,
+    pub entries: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SkippedPlace {
+    pub segment: usize,
+    pub entry: usize,
+    pub reason: String,
+}
+
+/// Bitmaps of survivors, in the order of positions.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Bitmaps {
+    pub name: String,
+    pub sha256: String,
+    /// The last position in it.
+    pub last: u64,
 }
 
 impl Cursor {
@@ -151,6 +223,9 @@ pub struct Totals {
     pub bytes_read: u64,
     pub bytes_written: u64,
     pub skipped: u64,
+    /// Records that were not the latest of their key.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub dropped: u64,
     pub failed_groups: u64,
 }
 

@@ -63,11 +63,18 @@ async fn delete_sources(
     }
 
     let mut candidates = Candidates::open(context, finished, &failed, &skipped).await?;
+    // What is superseded goes like a source, and after all of them.
+    let mut superseded = finished.plan.superseded.iter().map(|output| Line {
+        key: output.key.clone(),
+        etag: output.etag.clone(),
+        group: Some(0),
+        size: Some(output.size),
+    });
     let mut passed = 0;
     loop {
         let mut chunk: Vec<Line> = Vec::with_capacity(CHUNK);
         while chunk.len() < CHUNK {
-            match candidates.next().await? {
+            match candidates.next().await?.or_else(|| superseded.next()) {
                 Some(line) if line.group.is_none() => {}
                 Some(_) if passed < progress.done => passed += 1,
                 Some(line) => chunk.push(line),

@@ -2,6 +2,7 @@
 
 use super::FenceError;
 use crate::api::InvalidSpec;
+use crate::deduplicate::Unkeyed;
 use crate::disposition::Disposition;
 use crate::format::BadSource;
 use crate::{plan, store};
@@ -57,6 +58,18 @@ pub enum Error {
     /// A published or finished output is not what was written.
     #[error("output {key} {problem}; it was removed or replaced by somebody else: create a new job")]
     OutputAltered { key: String, problem: String },
+    #[error(
+        "record {record} of source {key}: {why}; repair or remove the object, exclude it, or set deduplicate.onUnkeyedRecord: Keep"
+    )]
+    UnkeyedRecord { key: String, record: u64, why: Unkeyed },
+    #[error(
+        "source {0} has more records, or a shard more sources, than can be deduplicated; lower source.maxObjectSize or raise parallelism"
+    )]
+    TooManyRecords(String),
+    #[error(
+        "{keys} keys of one group do not fit the passes that are made at most; give the worker more memory or use output.groupBy: Directory"
+    )]
+    TooManyKeys { keys: u64 },
     #[error("a batch did not end within {0} s (batch.uploadDeadlineSeconds)")]
     Deadline(u64),
     #[error(
@@ -85,6 +98,9 @@ impl Error {
             | Self::WindowTooSmall { .. }
             | Self::TooManyParts(_)
             | Self::OutputAltered { .. }
+            | Self::UnkeyedRecord { .. }
+            | Self::TooManyRecords(_)
+            | Self::TooManyKeys { .. }
             | Self::UnconditionalDelete => Disposition::GiveUp,
         }
     }
@@ -113,8 +129,11 @@ impl Error {
             | Self::Spec(_)
             | Self::WindowTooSmall { .. }
             | Self::NameTooLong(_)
-            | Self::TooManyParts(_) => "InvalidSpec",
+            | Self::TooManyParts(_)
+            | Self::TooManyRecords(_)
+            | Self::TooManyKeys { .. } => "InvalidSpec",
             Self::BadSource { .. } | Self::Archived(_) => "BadSource",
+            Self::UnkeyedRecord { .. } => "UnkeyedRecord",
             Self::Missing(_) => "SourceMissing",
             Self::Changed(_) => "SourceChanged",
             Self::SourceRefused(_) => "SourceRefused",

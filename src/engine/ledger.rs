@@ -10,7 +10,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
+use super::body::{Bitmaps, BodyRef, RunOfEntries};
 use super::{Body, Error};
+use crate::deduplicate::{Layout, Survivors};
 use crate::plan::{Plan, Segment};
 use crate::store::{Put, Store};
 
@@ -19,6 +21,8 @@ const MAX_PLAN_BYTES: u64 = 64 << 20;
 const MAX_SEGMENT_BYTES: u64 = 8 << 20;
 const MAX_BODY_BYTES: u64 = 16 << 20;
 const MAX_RECORD_BYTES: u64 = 64 << 10;
+const MAX_BITMAPS_BYTES: u64 = 8 << 20;
+const MAX_BITMAPS_LIST_BYTES: u64 = 64 << 20;
 
 /// Who writes: part of every name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -221,6 +225,64 @@ impl Ledger {
             other => other?,
         };
         Ok(bytes.filter(|bytes| sha256(bytes) == sha256_wanted))
+    }
+
+    /// Stores the entries of marked records that go with the body of `sequence`.
+    pub(crate) async fn put_run(
+        &self,
+        sequence: i64,
+        entries: u64,
+        run: Bytes,
+    ) -> Result<RunOfEntries, Error> {
+        let Writer { shard, epoch, holder } = &self.writer;
+        let name = format!("shard-{shard:03}/runs/{sequence:012}-{epoch}-{holder}");
+        let sha256 = self.create(&name, run).await?;
+        Ok(RunOfEntries {
+            name,
+            sha256,
+            entries,
+        })
+    }
+
+    pub(crate) async fn run(&self, run: &RunOfEntries, layout: Layout) -> Result<Bytes, Error> {
+        let limit = run.entries * layout.entry_bytes() as u64;
+        self.get(&run.name, &run.sha256, limit).await
+    }
+
+    /// Stores the bitmaps of this number of the pass that goes with the body of `sequence`.
+    pub(crate) async fn put_bitmaps(
+        &self,
+        sequence: i64,
+        number: usize,
+        survivors: &Survivors,
+    ) -> Result<Bitmaps, Error> {
+        let name = format!("{}-{number:06}", self.survivors_name(sequence));
+        let sha256 = self.create(&name, survivors.encode().into()).await?;
+        let last = survivors.last().unwrap_or_default();
+        Ok(Bitmaps { name, sha256, last })
+    }
+
+    pub(crate) async fn bitmaps(&self, bitmaps: &Bitmaps) -> Result<Survivors, Error> {
+        let bytes = self
+            .get(&bitmaps.name, &bitmaps.sha256, MAX_BITMAPS_BYTES)
+            .await?;
+        Survivors::decode(&bytes).map_err(|error| damaged(&self.path(&bitmaps.name), error.to_string()))
+    }
+
+    pub(crate) async fn put_bitmaps_list(&self, sequence: i64, list: &[Bitmaps]) -> Result<BodyRef, Error> {
+        let name = format!("{}.json", self.survivors_name(sequence));
+        let sha256 = self.put_json(&name, &list).await?;
+        Ok(BodyRef { name, sha256 })
+    }
+
+    pub(crate) async fn bitmaps_list(&self, list: &BodyRef) -> Result<Vec<Bitmaps>, Error> {
+        self.get_json(&list.name, &list.sha256, MAX_BITMAPS_LIST_BYTES)
+            .await
+    }
+
+    fn survivors_name(&self, sequence: i64) -> String {
+        let Writer { shard, epoch, holder } = &self.writer;
+        format!("shard-{shard:03}/survivors/{sequence:012}-{epoch}-{holder}")
     }
 
     /// Deletes objects of this ledger by name. Only what a later checkpoint has made needless.

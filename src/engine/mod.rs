@@ -8,6 +8,7 @@ mod body;
 mod cleanup;
 mod consumed;
 mod dispose;
+mod earlier;
 mod error;
 mod failed;
 mod fence;

@@ -6,15 +6,17 @@ use std::sync::Arc;
 use futures::{StreamExt, TryStreamExt, stream};
 
 use super::consumed::{Consumed, Line};
+use super::earlier::earlier_outputs;
 use super::fence::Heartbeat;
 use super::output::{Output, Sink};
 use super::probe::probe;
 use super::{Context, Error, Ledger, clean_up, manifest_directory};
 use crate::api::{self, CompactionJob, CompactionJobSpec, Limits, OnFault, PlanStatus, SourceDisposition};
+use crate::deduplicate::{Rules, Tombstone};
 use crate::format;
 use crate::plan::{
-    self, Builder, Frozen, JobName, LeftOut, Numbered, Outline, Plan, Segment, Selector, Shape, Source,
-    Verdict,
+    self, Builder, Deduplicate, Frozen, JobName, LeftOut, Numbered, Outline, Plan, Segment, Selector, Shape,
+    Source, Verdict,
 };
 use crate::store::{Attributes, Capabilities, Object, Store};
 
@@ -117,11 +119,10 @@ pub async fn preview(store: &Arc<dyn Store>, input: &PlanInput<'_>) -> Result<Pl
 }
 
 fn planned(plan: &Plan, sha256: String, location: String, upload_days: Option<i32>) -> Planned {
-    let batch_bytes = plan.frozen.batch_bytes;
     let total_batches: Vec<i64> = plan
         .shards
         .iter()
-        .map(|s| s.batches(batch_bytes).max(1) as i64)
+        .map(|shard| plan.frozen.batches(shard).max(1) as i64)
         .collect();
     let status = PlanStatus {
         sha256,
@@ -164,6 +165,7 @@ fn assemble(
         totals: outline.totals,
         left_out: outline.left_out,
         folded,
+        superseded: outline.superseded,
     }
 }
 
@@ -181,6 +183,7 @@ fn freeze(input: &PlanInput<'_>) -> Frozen {
         api::FormatType::Lines => format::Kind::Lines,
     };
     let metadata = spec.output.object_metadata.clone().unwrap_or_default();
+    let deduplicate = spec.deduplicate.as_ref().map(|wanted| deduplicate(wanted, input));
     Frozen {
         format: format::Settings {
             format,
@@ -200,6 +203,24 @@ fn freeze(input: &PlanInput<'_>) -> Frozen {
             content_type: metadata.content_type,
             tags: metadata.tags,
         },
+        deduplicate,
+    }
+}
+
+fn deduplicate(wanted: &api::Deduplicate, input: &PlanInput<'_>) -> Deduplicate {
+    let tombstone = wanted.tombstone.as_ref().map(|tombstone| Tombstone {
+        pointer: tombstone.pointer.clone(),
+        equals: tombstone.equals.clone(),
+        expired_before: (tombstone.retention_seconds > 0).then(|| input.now - tombstone.retention_seconds),
+    });
+    Deduplicate {
+        rules: Rules {
+            key: wanted.key.clone(),
+            version: wanted.version.clone(),
+            tombstone,
+            keep_unkeyed: wanted.on_unkeyed_record == api::OnUnkeyedRecord::Keep,
+        },
+        table_bytes: input.limits.table,
     }
 }
 
@@ -253,6 +274,10 @@ async fn scan(
         target_bytes: input.limits.target,
         parallelism: spec.parallelism as usize,
     });
+    if spec.deduplicate.is_some() {
+        let outputs = earlier_outputs(store, &spec.output.prefix, &spec.source.prefix).await?;
+        builder = builder.with_earlier(outputs);
+    }
     let mut full = Vec::new();
     let mut last: Option<String> = None;
     loop {

@@ -286,10 +286,19 @@ async fn write_files(
         }
     }
     let merged = write_consumed(context, finished, failed, &skipped).await?;
-    file.append(b"],\n\"superseded\": []").await?;
-    let sources = json!({"objects": merged.objects, "bytes": merged.bytes, "records": records});
+    file.append(b"]").await?;
+    let superseded: Vec<&str> = plan.superseded.iter().map(|output| output.key.as_str()).collect();
+    file.json(",\n\"superseded\": ", &superseded).await?;
+    let dropped: i64 = finished
+        .checkpoints
+        .iter()
+        .map(|checkpoint| checkpoint.records_dropped)
+        .sum();
+    let bytes = merged.bytes + plan.superseded_bytes();
+    let read = records + dropped as u64;
+    let sources = json!({"objects": merged.objects, "bytes": bytes, "records": read});
     file.json(",\n\"sources\": ", &sources).await?;
-    file.json(",\n\"recordsDropped\": ", &0).await?;
+    file.json(",\n\"recordsDropped\": ", &dropped).await?;
     file.json(",\n\"skipped\": ", &skipped).await?;
     file.json(",\n\"failed\": ", &failed.listed()).await?;
     file.append(b"\n}\n").await?;

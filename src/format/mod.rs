@@ -9,6 +9,8 @@
 //! lie is a function of the settings and of the content since the last start of an output; neither
 //! the chunk sizes nor the ends of batches or processes move them.
 
+use std::ops::ControlFlow;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -17,8 +19,12 @@ mod decode;
 mod lines;
 mod output;
 mod reader;
+mod scan;
+mod selected;
 
 pub use codec::Codec;
+
+use crate::deduplicate::Selection;
 
 /// All that the output bytes depend on beside the content; frozen in the plan.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -102,6 +108,8 @@ pub enum BadSource {
 pub trait Merge: Send {
     /// Starts the next source: at its beginning, or going on inside it.
     fn begin(&mut self, at: Option<Offset>);
+    /// Says which records of the source that has just begun are kept. Only a merge of [`selected`] asks.
+    fn select(&mut self, _selected: Selected) {}
     /// Hands over the next stored bytes of the source. Only after `begin` or `NeedInput`.
     fn feed(&mut self, chunk: Bytes);
     /// Says that the source has no more bytes.
@@ -113,6 +121,10 @@ pub trait Merge: Send {
     fn finish(&mut self, out: &mut Vec<u8>);
     /// Where the current source stands; meaningful right after [`Step::Cut`].
     fn offset(&self) -> Offset;
+    /// How many records of the source come before that; zero where nobody asks for numbers.
+    fn records_before_offset(&self) -> u64 {
+        0
+    }
     /// The codec of the output, once known (with `Auto`: after the first source that is not empty).
     fn output_codec(&self) -> Option<Codec>;
     fn counts(&self) -> Counts;
@@ -124,6 +136,51 @@ pub trait Merge: Send {
 pub fn merge(settings: &Settings, codec: Option<Codec>) -> Box<dyn Merge> {
     match settings.format {
         Kind::Lines => Box::new(lines::Lines::new(settings, codec)),
+    }
+}
+
+/// As [`merge`], of the records that a selection keeps; without one, of none.
+pub fn selected(settings: &Settings, codec: Option<Codec>) -> Box<dyn Merge> {
+    match settings.format {
+        Kind::Lines => Box::new(selected::SelectedLines::new(settings, codec)),
+    }
+}
+
+/// What is kept of a source, from where its merge begins.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Selected {
+    pub selection: Selection,
+    /// Records of the source that come before.
+    pub before: u64,
+}
+
+/// What [`Scan::advance`] came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scanned {
+    /// As in [`Step::NeedInput`].
+    NeedInput,
+    /// After a record, as was asked for.
+    Stopped,
+    SourceEnd,
+}
+
+/// Looks at the records of sources. Used as [`Merge`] is.
+pub trait Scan: Send {
+    /// Starts the next source, of which so many records come before `at`.
+    fn begin(&mut self, at: Option<Offset>, records: u64);
+    fn feed(&mut self, chunk: Bytes);
+    fn end_source(&mut self);
+    /// Hands records to `look`, with their numbers from 1 on, until it breaks off or there is none.
+    fn advance(&mut self, look: &mut dyn FnMut(u64, &[u8]) -> ControlFlow<()>) -> Result<Scanned, BadSource>;
+    /// Where the source goes on after the last record, and how many came before; right after
+    /// [`Scanned::Stopped`].
+    fn offset(&self) -> (Offset, u64);
+}
+
+/// A scan of sources in this format.
+pub fn scan(settings: &Settings) -> Box<dyn Scan> {
+    match settings.format {
+        Kind::Lines => Box::new(scan::Lines::new(settings)),
     }
 }
 

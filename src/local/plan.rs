@@ -21,6 +21,8 @@ pub struct PlanSummary {
     /// GET and LIST requests, and PUT and the like.
     pub estimated_reads: u64,
     pub estimated_writes: u64,
+    /// Outputs of earlier jobs among the objects: read again, and replaced.
+    pub superseded_objects: usize,
     pub left_out_objects: u64,
     pub left_out: BTreeMap<LeftOut, LeftOutCount>,
 }
@@ -34,13 +36,10 @@ impl PlanSummary {
             groups: plan.totals.groups,
             estimated_output_objects: plan.totals.estimated_outputs,
             shards: plan.shards.len(),
-            batches: plan
-                .shards
-                .iter()
-                .map(|shard| shard.batches(plan.frozen.batch_bytes))
-                .sum(),
+            batches: plan.shards.iter().map(|shard| plan.frozen.batches(shard)).sum(),
             estimated_reads,
             estimated_writes,
+            superseded_objects: plan.superseded.len(),
             left_out_objects: plan.totals.left_out,
             left_out: plan.left_out.clone(),
         }
@@ -63,6 +62,9 @@ impl fmt::Display for PlanSummary {
             "requests  about {} reads and {} writes",
             self.estimated_reads, self.estimated_writes
         )?;
+        if self.superseded_objects > 0 {
+            writeln!(f, "replaced  {} outputs of earlier jobs", self.superseded_objects)?;
+        }
         writeln!(f, "left out  {} objects", self.left_out_objects)?;
         for (reason, count) in &self.left_out {
             writeln!(

@@ -39,6 +39,9 @@ pub struct Builder {
     totals: Totals,
     left_out: BTreeMap<LeftOut, LeftOutCount>,
     dropped: Vec<u64>,
+    /// Of groups that are to be whole, by directory: earlier outputs that come before their sources.
+    earlier: Option<BTreeMap<String, Vec<Source>>>,
+    superseded: Vec<Source>,
 }
 
 struct Group {
@@ -49,6 +52,8 @@ struct Group {
     sources: u64,
     bytes: u64,
     handed_out: bool,
+    /// Earlier outputs that are read again; no sources of their own.
+    earlier: Vec<Source>,
 }
 
 #[derive(Default)]
@@ -75,6 +80,8 @@ pub struct Outline {
     pub left_out: BTreeMap<LeftOut, LeftOutCount>,
     /// Groups that turned out too small. Ascending.
     pub dropped: Vec<u64>,
+    /// Earlier outputs among the sources.
+    pub superseded: Vec<Source>,
 }
 
 /// A full segment with its number, to be stored before the builder is asked to go on.
@@ -91,7 +98,16 @@ impl Builder {
             totals: Totals::default(),
             left_out: BTreeMap::new(),
             dropped: Vec::new(),
+            earlier: None,
+            superseded: Vec::new(),
         }
+    }
+
+    /// Keeps each group in one shard, and puts before its sources what earlier jobs made of it.
+    #[must_use]
+    pub fn with_earlier(mut self, outputs: BTreeMap<String, Vec<Source>>) -> Self {
+        self.earlier = Some(outputs);
+        self
     }
 
     pub fn leave(&mut self, reason: LeftOut, key: &str) {
@@ -115,7 +131,15 @@ impl Builder {
         }
         if self.open.last().is_none_or(|group| group.directory != directory) {
             let extension = extension(&source.key);
-            self.open.push(Group::new(self.next_group, directory, extension));
+            let earlier = self
+                .earlier
+                .as_mut()
+                .and_then(|earlier| earlier.remove(&directory));
+            let mut group = Group::new(self.next_group, directory, extension);
+            for output in earlier.into_iter().flatten() {
+                group.add_earlier(output);
+            }
+            self.open.push(group);
             self.next_group += 1;
         }
         let segment_bytes = self.segment_bytes();
@@ -147,16 +171,21 @@ impl Builder {
         let Some(mut group) = self.open.pop() else { return };
         if group.sources < self.shape.min_sources_per_group {
             // Nothing of it was handed out yet.
-            for entry in &group.draft.segment.entries {
-                if let Entry::Source(source) = entry {
-                    self.leave(LeftOut::GroupTooSmall, &source.key);
-                }
+            let earlier = group.earlier.len();
+            let entries = group.draft.segment.entries.iter();
+            let sources = entries.filter_map(|entry| match entry {
+                Entry::Source(source) => Some(source),
+                Entry::Group { .. } => None,
+            });
+            for source in sources.skip(earlier) {
+                self.leave(LeftOut::GroupTooSmall, &source.key);
             }
             self.dropped.push(group.ordinal);
             return;
         }
         self.totals.groups += 1;
-        self.totals.sources += group.sources;
+        self.totals.sources += group.sources + group.earlier.len() as u64;
+        self.superseded.append(&mut group.earlier);
         self.totals.bytes += group.bytes;
         self.totals.estimated_outputs += group.bytes.div_ceil(self.shape.target_bytes).max(1);
         let rest = std::mem::take(&mut group.draft);
@@ -203,7 +232,10 @@ impl Builder {
                 bytes: draft.bytes,
             })
             .collect();
-        let shards = shards(&segments, self.shape.parallelism);
+        let ordinals: Vec<u64> = self.drafts.iter().map(|draft| draft.ordinal).collect();
+        // Small groups share a segment, but no group shares one with the rest of a large one.
+        let may_begin = |index: usize| self.earlier.is_none() || ordinals[index] != ordinals[index - 1];
+        let shards = shards(&segments, self.shape.parallelism, may_begin);
         self.dropped.sort_unstable();
         Outline {
             segments,
@@ -211,6 +243,7 @@ impl Builder {
             totals: self.totals,
             left_out: self.left_out,
             dropped: self.dropped,
+            superseded: self.superseded,
         }
     }
 }
@@ -225,7 +258,15 @@ impl Group {
             sources: 0,
             bytes: 0,
             handed_out: false,
+            earlier: Vec::new(),
         }
+    }
+
+    fn add_earlier(&mut self, output: Source) {
+        self.earlier.push(output.clone());
+        self.add(output);
+        // It does not make the group any larger.
+        self.sources -= 1;
     }
 
     fn add(&mut self, source: Source) {
@@ -260,8 +301,9 @@ impl Draft {
     }
 }
 
-/// Cuts the segments into at most `parallelism` runs of about the same cost.
-fn shards(segments: &[SegmentRef], parallelism: usize) -> Vec<ShardPlan> {
+/// Cuts the segments into at most `parallelism` runs of about the same cost, each at a segment where one may
+/// begin.
+fn shards(segments: &[SegmentRef], parallelism: usize, may_begin: impl Fn(usize) -> bool) -> Vec<ShardPlan> {
     let cost = |segment: &SegmentRef| segment.bytes + segment.sources * SOURCE_COST;
     let total: u64 = segments.iter().map(cost).sum();
     let wanted = parallelism.min(segments.len());
@@ -272,7 +314,7 @@ fn shards(segments: &[SegmentRef], parallelism: usize) -> Vec<ShardPlan> {
         let middle = u128::from(before) + u128::from(cost(segment)) / 2;
         let place = (middle * wanted as u128 / u128::from(total.max(1))) as usize;
         before += cost(segment);
-        if shards.is_empty() || (place >= shards.len() && shards.len() < wanted) {
+        if shards.is_empty() || (place >= shards.len() && shards.len() < wanted && may_begin(index)) {
             shards.push(ShardPlan {
                 first: index,
                 count: 0,

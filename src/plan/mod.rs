@@ -16,6 +16,7 @@ pub use builder::{Builder, Numbered, Outline, SEGMENT_SOURCES, Shape};
 pub use segment::{Entry, Segment, Source};
 pub use select::{InvalidGlob, LeftOut, Selector, Verdict};
 
+use crate::deduplicate::Rules;
 use crate::format;
 use crate::store::{Attributes, Capabilities};
 
@@ -44,6 +45,9 @@ pub struct Plan {
     pub left_out: BTreeMap<LeftOut, LeftOutCount>,
     /// Jobs whose consumed lists this plan has taken over into its own.
     pub folded: Vec<String>,
+    /// Outputs of earlier jobs that are read again and replaced.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub superseded: Vec<Source>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,6 +72,18 @@ pub struct Frozen {
     pub skip_bad: bool,
     pub skip_missing: bool,
     pub attributes: Attributes,
+    /// Only the latest record of each key is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deduplicate: Option<Deduplicate>,
+}
+
+/// How the latest records are found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Deduplicate {
+    pub rules: Rules,
+    /// Keys in memory at one time take so many bytes, at most. Output bytes do not depend on it.
+    pub table_bytes: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -90,10 +106,15 @@ pub struct ShardPlan {
     pub bytes: u64,
 }
 
-impl ShardPlan {
+impl Frozen {
+    /// How often each source is read.
+    fn readings(&self) -> u64 {
+        if self.deduplicate.is_some() { 2 } else { 1 }
+    }
+
     /// An estimate: the end of a batch depends on where cuts lie.
-    pub fn batches(&self, batch_bytes: u64) -> u64 {
-        batches(self.sources, self.bytes, batch_bytes)
+    pub fn batches(&self, shard: &ShardPlan) -> u64 {
+        self.readings() * batches(shard.sources, shard.bytes, self.batch_bytes)
     }
 }
 
@@ -146,20 +167,28 @@ impl Plan {
         hex::encode(Sha256::digest(text))
     }
 
+    /// Stored bytes of the outputs that it replaces.
+    pub fn superseded_bytes(&self) -> u64 {
+        self.superseded.iter().map(|output| output.size).sum()
+    }
+
+    /// Whether nothing that the plan leaves unread may hold older records of a key. What is too young comes later,
+    /// and what the user excludes is none of the data.
+    pub fn covers_older(&self) -> bool {
+        let unread = |reason| self.left_out.contains_key(&reason);
+        !unread(LeftOut::TooLarge) && !unread(LeftOut::Archived)
+    }
+
     /// An estimate of the requests the job makes: (reads and lists, writes).
     pub fn estimated_requests(&self) -> (u64, u64) {
         let objects = self.totals.sources + self.totals.left_out;
-        let reads = objects.div_ceil(1000)
-            + self
-                .totals
-                .sources
-                .max(self.totals.bytes.div_ceil(crate::api::CUT_BYTES));
+        let ranges = self
+            .totals
+            .sources
+            .max(self.totals.bytes.div_ceil(crate::api::CUT_BYTES));
+        let reads = objects.div_ceil(1000) + self.frozen.readings() * ranges;
         let parts = self.totals.bytes.div_ceil(self.frozen.part_bytes);
-        let batches: u64 = self
-            .shards
-            .iter()
-            .map(|s| s.batches(self.frozen.batch_bytes))
-            .sum();
+        let batches: u64 = self.shards.iter().map(|shard| self.frozen.batches(shard)).sum();
         let writes = parts.max(self.totals.estimated_outputs) + 2 * batches + self.segments.len() as u64 + 4;
         (reads, writes)
     }

@@ -29,6 +29,7 @@ fn plan() -> Plan {
             skip_bad: false,
             skip_missing: false,
             attributes: Attributes::default(),
+            deduplicate: None,
         },
         capabilities: Capabilities::default(),
         segments: Vec::new(),
@@ -36,6 +37,7 @@ fn plan() -> Plan {
         totals: Totals::default(),
         left_out: BTreeMap::new(),
         folded: Vec::new(),
+        superseded: Vec::new(),
     }
 }
 

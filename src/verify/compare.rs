@@ -4,6 +4,7 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use super::content::{Content, Records};
+use super::latest::Wrong;
 use super::published::{Manifest, Output, Published};
 use super::report::{Report, counted};
 use crate::api::{CompactionJob, GroupBy};
@@ -15,6 +16,8 @@ pub(super) struct Comparison<'a> {
     groups: BTreeMap<String, Group>,
     /// Sources that the manifests say were consumed, less those that a list names.
     forgotten: u64,
+    /// Only the latest record of each key is to be there.
+    latest_only: bool,
     report: Report,
 }
 
@@ -44,6 +47,7 @@ impl<'a> Comparison<'a> {
             group_by: job.spec.output.group_by,
             groups: BTreeMap::new(),
             forgotten: 0,
+            latest_only: job.spec.deduplicate.is_some(),
             report: Report::default(),
         }
     }
@@ -59,6 +63,45 @@ impl<'a> Comparison<'a> {
             GroupBy::All => "",
         };
         self.groups.entry(name.to_owned()).or_default()
+    }
+
+    /// The name of the group of a source or an output.
+    pub(super) fn group_of<'k>(&self, key: &'k str) -> &'k str {
+        let prefix = [self.source_prefix, self.output_prefix]
+            .into_iter()
+            .find(|prefix| key.starts_with(*prefix));
+        match self.group_by {
+            GroupBy::Directory => directory(key, prefix.unwrap_or_default()),
+            GroupBy::All => "",
+        }
+    }
+
+    /// Records of all sources that were read.
+    pub(super) fn records(&self) -> u64 {
+        self.report.records
+    }
+
+    /// What is wrong with the keys of a group. Of sources that are gone nobody knows what they held.
+    pub(super) fn take_wrong(&mut self, group: &str, wrong: &Wrong) {
+        let gone = self.forgotten > 0 || self.groups.get(group).is_some_and(|group| group.gone > 0);
+        let name = format!("group {}{group}", self.source_prefix);
+        let mut say = |count: u64, what: &str, sure: bool| {
+            if count > 0 && (sure || !gone) {
+                let keys = counted(count, "key");
+                self.report.problems.add(format!("{name}: {keys} {what}"));
+            }
+        };
+        say(wrong.missing, "without a record in its outputs", true);
+        say(
+            wrong.stale,
+            "with another record in its outputs than the latest",
+            false,
+        );
+        say(
+            wrong.superfluous,
+            "with more records in its outputs than the latest",
+            false,
+        );
     }
 
     pub(super) fn take_jobs(&mut self, published: &[Published], job_uid: Option<&str>) {
@@ -78,6 +121,7 @@ impl<'a> Comparison<'a> {
         for Published { uid, manifest, .. } in published {
             self.forgotten += manifest.sources.objects;
             let records: u64 = manifest.outputs.iter().map(|output| output.records).sum();
+            let records = records + manifest.records_dropped;
             if records != manifest.sources.records {
                 self.problem(format!(
                     "the manifest of job {uid} says {} of its sources, but {} of its outputs",
@@ -85,7 +129,7 @@ impl<'a> Comparison<'a> {
                     counted(records, "record")
                 ));
             }
-            if manifest.records_dropped > 0 {
+            if manifest.records_dropped > 0 && !self.latest_only {
                 let dropped = counted(manifest.records_dropped, "record");
                 self.problem(format!(
                     "the manifest of job {uid} says that {dropped} were dropped"
@@ -176,7 +220,10 @@ impl<'a> Comparison<'a> {
     pub(super) fn conclude(mut self) -> Report {
         self.report.groups = self.groups.len() as u64;
         self.report.unverifiable += self.forgotten;
-        for (name, group) in std::mem::take(&mut self.groups) {
+        // Where only the latest records are kept, they were compared key by key.
+        let groups = std::mem::take(&mut self.groups);
+        let to_judge = if self.latest_only { BTreeMap::new() } else { groups };
+        for (name, group) in to_judge {
             self.judge(&format!("group {}{name}", self.source_prefix), &group);
         }
         if self.forgotten > 0 {

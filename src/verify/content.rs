@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 use tokio::task::{self, JoinError};
 use zstd::stream::{raw, zio};
 
+use super::latest::{Mark, Marker};
 use crate::store::{self, Store};
 
 /// One ranged read. Bytes.
@@ -37,6 +38,8 @@ pub(super) struct Content {
     pub records: Records,
     /// Of the stored bytes.
     pub crc64nvme: u64,
+    /// What was found out about records, where that was asked for.
+    pub marks: Vec<Mark>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -55,23 +58,26 @@ pub(super) async fn read(
     key: &str,
     etag: &str,
     size: u64,
+    marker: Option<Marker>,
 ) -> Result<Content, Unreadable> {
     let mut crc = Crc::new(CrcAlgorithm::Crc64Nvme);
-    let mut decoder = Decoder::None(Splitter::default());
+    let mut decoder = Decoder::None(Splitter::with(marker.clone()));
     let mut at = 0;
     while at < size {
         let to = size.min(at + READ_BYTES);
         let chunk = store.read(key, at..to, etag).await?;
         crc.update(&chunk);
         if at == 0 {
-            decoder = Decoder::of(&chunk)?;
+            decoder = Decoder::of(&chunk, marker.clone())?;
         }
         decoder = task::spawn_blocking(move || decoder.push(&chunk)).await??;
         at = to;
     }
+    let (records, marks) = decoder.finish()?;
     Ok(Content {
-        records: decoder.finish()?,
+        records,
         crc64nvme: crc.finalize(),
+        marks,
     })
 }
 
@@ -84,8 +90,8 @@ enum Decoder {
 
 impl Decoder {
     /// For an object that begins so. A zstd stream may begin with a skippable frame.
-    fn of(head: &[u8]) -> io::Result<Self> {
-        let records = Splitter::default();
+    fn of(head: &[u8], marker: Option<Marker>) -> io::Result<Self> {
+        let records = Splitter::with(marker);
         Ok(match head {
             [0x1f, 0x8b, ..] => Self::Gzip(Box::new(MultiGzDecoder::new(records))),
             [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => {
@@ -105,7 +111,7 @@ impl Decoder {
     }
 
     /// An object that ends inside a member or frame is an error.
-    fn finish(self) -> io::Result<Records> {
+    fn finish(self) -> io::Result<(Records, Vec<Mark>)> {
         let records = match self {
             Self::None(records) => records,
             Self::Gzip(gzip) => gzip.finish()?,
@@ -126,17 +132,19 @@ struct Splitter {
     /// Hash of the record so far.
     record: Sha256,
     inside: bool,
+    /// With the record so far.
+    marker: Option<Box<(Marker, Vec<u8>)>>,
 }
 
 impl Write for Splitter {
     fn write(&mut self, raw: &[u8]) -> io::Result<usize> {
         let mut rest = raw;
         while let Some(end) = memchr::memchr(b'\n', rest) {
-            self.record.update(&rest[..end]);
+            self.update(&rest[..end]);
             self.end_record();
             rest = &rest[end + 1..];
         }
-        self.record.update(rest);
+        self.update(rest);
         self.inside |= !rest.is_empty();
         Ok(raw.len())
     }
@@ -147,7 +155,25 @@ impl Write for Splitter {
 }
 
 impl Splitter {
+    fn with(marker: Option<Marker>) -> Self {
+        Self {
+            marker: marker.map(|marker| Box::new((marker, Vec::new()))),
+            ..Self::default()
+        }
+    }
+
+    fn update(&mut self, bytes: &[u8]) {
+        self.record.update(bytes);
+        if let Some(marked) = &mut self.marker {
+            marked.1.extend_from_slice(bytes);
+        }
+    }
+
     fn end_record(&mut self) {
+        if let Some((marker, record)) = self.marker.as_deref_mut() {
+            marker.take(record);
+            record.clear();
+        }
         let hash = self.record.finalize_reset();
         let sum = hash
             .iter()
@@ -157,11 +183,14 @@ impl Splitter {
         self.inside = false;
     }
 
-    fn finish(mut self) -> Records {
+    fn finish(mut self) -> (Records, Vec<Mark>) {
         if self.inside {
             self.end_record();
         }
-        self.records
+        (
+            self.records,
+            self.marker.map_or_else(Vec::new, |marked| marked.0.marks),
+        )
     }
 }
 
@@ -174,7 +203,7 @@ mod tests {
         for piece in pieces {
             records.write_all(piece).unwrap();
         }
-        records.finish()
+        records.finish().0
     }
 
     #[test]

@@ -7,20 +7,22 @@
 
 mod compare;
 mod content;
+mod latest;
 mod lists;
 mod published;
 mod report;
 
 use std::sync::Arc;
 
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{Stream, StreamExt, TryStreamExt, stream};
 
 use self::compare::{Comparison, Found};
 use self::content::Unreadable;
+use self::latest::{Groups, Mark, Marker, Share};
 use self::lists::{Consumed, Listing};
 use self::published::Output;
 pub use self::report::{Report, Sentences};
-use crate::api::{CompactionJob, FormatType};
+use crate::api::{CompactionJob, Deduplicate, FormatType};
 use crate::store::{self, ErrorKind, Object, Store};
 
 /// Objects read at the same time.
@@ -50,16 +52,18 @@ pub async fn verify(
     // Another format needs a rule of its own for what a record is.
     let FormatType::Lines = job.spec.format.type_;
     let mut published = published::find(store, &job.spec.output.prefix, &job.spec.source.prefix).await?;
-    let lists = published
+    let lists: Vec<Object> = published
         .iter_mut()
         .filter_map(|job| job.consumed.take())
         .collect();
     let mut comparison = Comparison::new(job);
     comparison.take_jobs(&published, job_uid);
 
-    let reads: Vec<_> = comparison
-        .outputs(published)
-        .into_iter()
+    let one_job = published.len() == 1;
+    let all = comparison.outputs(published);
+    let reads: Vec<_> = all
+        .iter()
+        .cloned()
         .map(|output| read_output(store, output))
         .collect();
     let mut outputs = stream::iter(reads).buffer_unordered(CONCURRENCY);
@@ -67,21 +71,84 @@ pub async fn verify(
         comparison.take_output(&output, size, found);
     }
 
-    let sources = Sources {
-        consumed: Consumed::open(store, lists).await?,
-        listing: Listing::new(store, &job.spec.source.prefix),
-    };
-    let sources = stream::try_unfold(sources, async |mut sources| {
-        Ok(sources.next().await?.map(|s| (s, sources)))
-    });
-    let mut sources = sources
+    let mut sources = Sources::open(store, &lists, job)
+        .await?
+        .stream()
         .map_ok(|source| read_source(store, source))
         .try_buffer_unordered(CONCURRENCY)
         .boxed();
     while let Some((key, found)) = sources.try_next().await? {
         comparison.take_source(&key, found);
     }
+    if let Some(rules) = &job.spec.deduplicate {
+        for share in Share::all(comparison.records()) {
+            let mut looked = Looked {
+                rules,
+                share,
+                groups: Groups::default(),
+                comparison: &mut comparison,
+            };
+            looked
+                .compare(store, &all, Sources::open(store, &lists, job).await?, one_job)
+                .await?;
+        }
+    }
     Ok(comparison.conclude())
+}
+
+/// A share of all keys, looked at in sources and outputs.
+struct Looked<'a, 'j> {
+    rules: &'a Deduplicate,
+    share: Share,
+    groups: Groups,
+    comparison: &'a mut Comparison<'j>,
+}
+
+impl Looked<'_, '_> {
+    async fn compare(
+        &mut self,
+        store: &Arc<dyn Store>,
+        outputs: &[Output],
+        sources: Sources,
+        one_job: bool,
+    ) -> Result<(), Error> {
+        let mut in_outputs = Vec::new();
+        for output in outputs {
+            if let Some(head) = store.head(&output.key).await? {
+                in_outputs.extend(self.marks(store, &output.key, &head.etag, head.size, 0).await?);
+            }
+        }
+        let mut in_sources = Vec::new();
+        let mut sources = sources.stream().boxed();
+        let mut number = 0;
+        while let Some(Source { object, .. }) = sources.try_next().await? {
+            number += 1;
+            if let Some(Object { key, etag, size, .. }) = object {
+                in_sources.extend(self.marks(store, &key, &etag, size, number).await?);
+            }
+        }
+        for (group, wrong) in latest::compare(in_sources, in_outputs, one_job) {
+            self.comparison.take_wrong(self.groups.name(group), &wrong);
+        }
+        Ok(())
+    }
+
+    /// Of the records of one object; what is wrong with the object itself has been said.
+    async fn marks(
+        &mut self,
+        store: &Arc<dyn Store>,
+        key: &str,
+        etag: &str,
+        size: u64,
+        number: u64,
+    ) -> Result<Vec<Mark>, Error> {
+        let group = self.groups.number(self.comparison.group_of(key));
+        let marker = Marker::new(self.rules, self.share, group, number);
+        match read(store, key, etag, size, Some(marker)).await? {
+            Found::Content(content) => Ok(content.marks),
+            Found::Gone | Found::Broken(_) => Ok(Vec::new()),
+        }
+    }
 }
 
 /// The consumed lists, joined with what the source prefix holds now.
@@ -97,6 +164,19 @@ struct Source {
 }
 
 impl Sources {
+    async fn open(store: &Arc<dyn Store>, lists: &[Object], job: &CompactionJob) -> Result<Self, Error> {
+        Ok(Self {
+            consumed: Consumed::open(store, lists.to_vec()).await?,
+            listing: Listing::new(store, &job.spec.source.prefix),
+        })
+    }
+
+    fn stream(self) -> impl Stream<Item = Result<Source, Error>> {
+        stream::try_unfold(self, async |mut sources| {
+            Ok(sources.next().await?.map(|source| (source, sources)))
+        })
+    }
+
     async fn next(&mut self) -> Result<Option<Source>, Error> {
         let Some(pinned) = self.consumed.next().await? else {
             return Ok(None);
@@ -114,7 +194,7 @@ impl Sources {
 
 async fn read_source(store: &Arc<dyn Store>, source: Source) -> Result<(String, Found), Error> {
     let found = match source.object {
-        Some(object) => read(store, &object.key, &object.etag, object.size).await?,
+        Some(object) => read(store, &object.key, &object.etag, object.size, None).await?,
         None => Found::Gone,
     };
     Ok((source.key, found))
@@ -124,15 +204,21 @@ async fn read_source(store: &Arc<dyn Store>, source: Source) -> Result<(String, 
 async fn read_output(store: &Arc<dyn Store>, output: Output) -> Result<(Output, u64, Found), Error> {
     match store.head(&output.key).await? {
         Some(head) => {
-            let found = read(store, &output.key, &head.etag, head.size).await?;
+            let found = read(store, &output.key, &head.etag, head.size, None).await?;
             Ok((output, head.size, found))
         }
         None => Ok((output, 0, Found::Gone)),
     }
 }
 
-async fn read(store: &Arc<dyn Store>, key: &str, etag: &str, size: u64) -> Result<Found, Error> {
-    match content::read(store, key, etag, size).await {
+async fn read(
+    store: &Arc<dyn Store>,
+    key: &str,
+    etag: &str,
+    size: u64,
+    marker: Option<Marker>,
+) -> Result<Found, Error> {
+    match content::read(store, key, etag, size, marker).await {
         Ok(content) => Ok(Found::Content(content)),
         Err(Unreadable::Store(error)) => match error.kind {
             ErrorKind::NotFound | ErrorKind::PreconditionFailed | ErrorKind::Archived => Ok(Found::Gone),

@@ -171,7 +171,8 @@ async fn dispose_duty(context: &Context, job: &CompactionJob) -> Result<(), Erro
         let context = &context.honouring(plan.capabilities);
         let delete = job.spec.source_disposition == SourceDisposition::Delete;
         if delete {
-            progress.total = status.publish.map_or(0, |publish| publish.sources);
+            let sources = status.publish.map_or(0, |publish| publish.sources);
+            progress.total = sources + plan.superseded.len() as i64;
         }
         let wish = Wish {
             delete,

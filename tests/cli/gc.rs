@@ -14,15 +14,24 @@ use compaction_operator::local::server;
 
 /// A job that was killed with an upload open, and its UID.
 fn killed() -> (Workplace, String) {
+    let spec = json!({"batch": {"size": "256Ki"}, "upload": {"partSize": "5Mi"}});
+    killed_with(&spec, &[".opened.json"])
+}
+
+/// A job that was killed when such objects were in its ledger, and its UID.
+fn killed_with(spec: &Value, objects: &[&str]) -> (Workplace, String) {
     let place = Workplace::new();
     for number in 0..60 {
         place.put(&format!("in/{number:04}.log"), lines(number, 400_000));
     }
-    place.job(&json!({"batch": {"size": "256Ki"}, "upload": {"partSize": "5Mi"}}));
+    place.job(spec);
     let run = place.start();
-    wait_for("an upload", || {
+    wait_for("its working files", || {
         let keys = place.keys(STATE_PREFIX);
-        keys.iter().any(|key| key.ends_with(".opened.json")).then_some(())
+        let all = objects
+            .iter()
+            .all(|wanted| keys.iter().any(|key| key.contains(wanted)));
+        all.then_some(())
     });
     signal(run.id(), "-KILL");
     finish(run);
@@ -88,6 +97,19 @@ fn forget(place: &Workplace) {
 
 const OLD: [&str; 2] = ["--min-age-seconds", "0"];
 const SWEEP: [&str; 4] = ["--min-age-seconds", "0", "--none-live", "--delete"];
+
+#[test]
+fn runs_and_survivors_of_a_lost_job_are_swept() {
+    let spec = json!({
+        "deduplicate": {"key": ["/id"], "onUnkeyedRecord": "Keep"},
+        "batch": {"size": "1Mi"},
+    });
+    let (place, uid) = killed_with(&spec, &["/runs/", "/survivors/"]);
+    forget(&place);
+    let swept = gc(&place, &SWEEP).ends_with(0);
+    assert_eq!(states(&swept)[&uid], "Swept");
+    assert_eq!(place.keys(STATE_PREFIX), [""; 0]);
+}
 
 #[test]
 fn what_a_lost_job_has_left_is_shown_and_then_swept() {

@@ -26,6 +26,10 @@ fn a_spec_that_cannot_be_carried_out_is_refused_with_a_remedy() {
             json!({"template": {"spec": {"restartPolicy": "Always", "containers": []}}}),
             "restartPolicy can only be Never",
         ),
+        (
+            json!({"deduplicate": {"key": ["/id"]}, "maxFailedGroups": 1}),
+            "maxFailedGroups must be 0 with deduplicate",
+        ),
         (json!({"parallelism": 65}), "less than or equal to 64"),
         (json!({"source": {"prefix": "/in/"}}), "spec.source.prefix"),
         (json!({"surprise": true}), "surprise"),
@@ -51,6 +55,7 @@ fn what_the_plan_depends_on_cannot_be_changed_and_the_rest_can() {
         json!({"statePrefix": "elsewhere/"}),
         json!({"batch": {"size": "3Mi"}}),
         json!({"upload": {"partSize": "6Mi"}}),
+        json!({"deduplicate": {"key": ["/id"]}}),
     ];
     for spec in forbidden {
         let patch = json!({"spec": spec}).to_string();

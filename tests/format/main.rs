@@ -5,4 +5,5 @@
 
 mod bad;
 mod model;
+mod selected;
 mod sound;

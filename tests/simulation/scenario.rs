@@ -31,6 +31,7 @@ pub fn tiny(spec: &CompactionJobSpec) -> Result<Limits, InvalidSpec> {
         max_source: bytes(&spec.source.max_object_size).min(9_000),
         cut: 48,
         max_record: 4096,
+        table: 1200,
     })
 }
 
@@ -169,7 +170,7 @@ pub struct Expected {
     pub taken: BTreeSet<String>,
 }
 
-fn encode(records: &[String], newline: bool, compression: u32, bad: bool) -> Vec<u8> {
+pub fn encode(records: &[String], newline: bool, compression: u32, bad: bool) -> Vec<u8> {
     let mut raw = records.join("\n").into_bytes();
     if newline && !raw.is_empty() {
         raw.push(b'\n');

@@ -68,6 +68,7 @@ fn a_minimal_job_is_accepted_with_the_documented_defaults() {
         max_source: 128 * mi,
         cut: 4 * mi,
         max_record: 8 * mi,
+        table: 4096 * mi,
     };
     assert_eq!(limits, expected);
     let spec = job.spec;
@@ -201,6 +202,64 @@ fn the_backoff_may_not_exceed_its_maximum() {
     refused("spec.batch.backoffPeriodSeconds", json!(601), message);
     refused("spec.batch.maxBackoffPeriodSeconds", json!(9), message);
     accepted("spec.batch.maxBackoffPeriodSeconds", json!(10));
+}
+
+#[test]
+fn no_group_may_fail_where_only_the_latest_records_are_kept() {
+    let mut job = with("spec.deduplicate", json!({"key": ["/id"]}));
+    assert!(job.check(None).is_ok());
+    let old = job.clone();
+    job.spec.max_failed_groups = 1;
+    for problems in [job.check(None), job.check(Some(&old))].map(Result::unwrap_err) {
+        let [problem] = &problems[..] else {
+            panic!("{problems:#?}")
+        };
+        let message = "maxFailedGroups must be 0 with deduplicate: groups are deduplicated several at a time";
+        assert!(problem.contains(message), "{problem}");
+    }
+}
+
+#[test]
+fn keys_are_json_pointers_and_a_tombstone_has_an_age() {
+    let path = "spec.deduplicate";
+    accepted(
+        path,
+        json!({"key": ["/user/id", "/a~1b/~0", "/0"], "version": "/at"}),
+    );
+    let pointer = "^(/([^~/]|~[01])*)+$";
+    for key in ["", "id", "/a~2"] {
+        refused(path, json!({"key": [key]}), pointer);
+        refused(path, json!({"key": ["/id"], "version": key}), pointer);
+    }
+    let tombstone = |seconds: i64| json!({"pointer": "/op", "equals": "delete", "retentionSeconds": seconds});
+    accepted(path, json!({"key": ["/id"], "tombstone": tombstone(0)}));
+    accepted(
+        path,
+        json!({"key": ["/id"], "version": "/at", "tombstone": tombstone(1)}),
+    );
+    refused(
+        path,
+        json!({"key": ["/id"], "tombstone": tombstone(1)}),
+        "retentionSeconds needs deduplicate.version",
+    );
+}
+
+#[test]
+fn whether_and_how_records_are_deduplicated_cannot_be_changed() {
+    let without = with("metadata.name", json!("job"));
+    let by = |key: &str| with("spec.deduplicate", json!({"key": [key]}));
+    for (old, new) in [
+        (&without, &by("/id")),
+        (&by("/id"), &without),
+        (&by("/id"), &by("/name")),
+    ] {
+        let problems = new.check(Some(old)).unwrap_err();
+        assert!(
+            problems.len() == 1 && problems[0].contains("deduplicate cannot be changed"),
+            "{problems:#?}"
+        );
+    }
+    assert!(by("/id").check(Some(&by("/id"))).is_ok());
 }
 
 #[test]

@@ -28,6 +28,7 @@ impl Deciding<'_> {
             bytes_read,
             bytes_written: sum(|s| s.checkpoint.bytes_written),
             skipped_sources: sum(|s| s.checkpoint.skipped_sources),
+            records_dropped: sum(|s| s.checkpoint.records_dropped),
             estimated_completion_time: None,
         };
         if (MIN_BATCHES..total).contains(&done) && !self.observed.job.spec.suspend {

@@ -1,10 +1,28 @@
-//! Looks whether a source is good before anything of it is merged, where bad ones are to be left out.
+//! Looks whether a source is good before anything of it is merged, where bad ones are to be left out; and says
+//! which of those that cannot be read may be.
 
 use bytes::Bytes;
 
 use crate::engine::{Context, Error};
 use crate::format::{self, Step};
 use crate::plan::{Frozen, Source};
+use crate::store::{self, ErrorKind};
+
+/// Why a source that cannot be read may be left out. An error where it may not: it is one that the rules do not
+/// excuse, or something of the source has been used already.
+pub(super) fn excuse(error: store::Error, frozen: &Frozen, key: &str, fresh: bool) -> Result<String, Error> {
+    match error.kind {
+        ErrorKind::NotFound if fresh && frozen.skip_missing => Ok("missing".to_owned()),
+        ErrorKind::NotFound => Err(Error::Missing(key.to_owned())),
+        ErrorKind::PreconditionFailed => Err(Error::Changed(key.to_owned())),
+        ErrorKind::Archived if fresh && frozen.skip_bad => Ok("archived".to_owned()),
+        ErrorKind::Archived => Err(Error::Archived(key.to_owned())),
+        ErrorKind::Denied | ErrorKind::InvalidRequest | ErrorKind::TooLarge => {
+            Err(Error::SourceRefused(error))
+        }
+        _ => Err(error.into()),
+    }
+}
 
 /// Reads a whole source, of which `first` is the first chunk: an error says what is bad about it.
 pub(super) async fn check(

@@ -8,7 +8,7 @@ use super::pace::Pace;
 use crate::api::{self, Checkpoint};
 use crate::engine::body::{BODY_VERSION, Body, BodyRef, Cursor, GroupState, OpenOutput, Run, Totals};
 use crate::engine::{Context, Error};
-use crate::plan;
+use crate::plan::{self, Plan};
 
 /// The last checkpoint, and the body it names. Acknowledged, unless its pointer is waiting.
 pub(super) struct Last {
@@ -72,12 +72,7 @@ impl Last {
         attempts: i32,
     ) -> Result<(), Error> {
         let done = body.cursor.segment >= input.plan.shards[body.shard].count;
-        let shard = &input.plan.shards[body.shard];
-        let remaining = plan::batches(
-            shard.sources.saturating_sub(body.totals.sources),
-            shard.bytes.saturating_sub(body.totals.bytes_read),
-            input.plan.frozen.batch_bytes,
-        );
+        let remaining = remaining(&input.plan, body.shard, Some(&body));
         let total_batches = body.batch + if done { 0 } else { remaining.max(1) as i64 };
         let (name, sha256) = context.ledger.put_body(&body).await?;
         let checkpoint = Checkpoint {
@@ -88,6 +83,7 @@ impl Last {
             bytes_read: body.totals.bytes_read as i64,
             bytes_written: body.totals.bytes_written as i64,
             skipped_sources: body.totals.skipped as i64,
+            records_dropped: body.totals.dropped as i64,
             failed_groups: body.totals.failed_groups as i64,
             attempts,
             time: None,
@@ -152,7 +148,8 @@ impl Last {
             failed: None,
             open: None,
             redone_to: self.body.as_ref().and_then(|body| body.redone_to.clone()),
-            totals: Totals::default(),
+            totals: self.body.as_ref().map_or(Totals::default(), |body| body.totals),
+            deduplicate: self.body.as_ref().and_then(|body| body.deduplicate.clone()),
         }
     }
 
@@ -196,10 +193,7 @@ impl Last {
                 body.batch = start.batch;
                 body.totals = start.totals;
             }
-            Some(old) => {
-                body.cursor = old.cursor.clone();
-                body.totals = old.totals;
-            }
+            Some(old) => body.cursor = old.cursor.clone(),
             None => {}
         }
         self.advance(context, input, body, attempts).await?;
@@ -213,14 +207,32 @@ impl Last {
         let mut checkpoint = self.checkpoint.clone();
         checkpoint.sequence += 1;
         checkpoint.attempts += 1;
-        let shard = &input.plan.shards[context.ledger.writer().shard];
-        let done = self.body.as_ref().map_or(Totals::default(), |body| body.totals);
-        let remaining = plan::batches(
-            shard.sources.saturating_sub(done.sources),
-            shard.bytes.saturating_sub(done.bytes_read),
-            input.plan.frozen.batch_bytes,
-        );
+        let shard = context.ledger.writer().shard;
+        let remaining = remaining(&input.plan, shard, self.body.as_ref());
         let total = checkpoint.batch + remaining.max(1) as i64;
         Ok(context.fence.advance(checkpoint, total).await?)
     }
+}
+
+/// How many batches are left, as far as one can know.
+fn remaining(plan: &Plan, shard: usize, body: Option<&Body>) -> u64 {
+    let (of, batch_bytes) = (&plan.shards[shard], plan.frozen.batch_bytes);
+    let left = |sources: u64, bytes: u64| {
+        plan::batches(
+            of.sources.saturating_sub(sources),
+            of.bytes.saturating_sub(bytes),
+            batch_bytes,
+        )
+    };
+    let done = body.map_or(Totals::default(), |body| body.totals);
+    let to_write = left(done.sources, done.bytes_read);
+    if plan.frozen.deduplicate.is_none() {
+        return to_write;
+    }
+    let marked = body.and_then(|body| body.deduplicate.as_ref());
+    let to_mark = marked.map_or_else(
+        || left(0, 0),
+        |marked| left(marked.marked_sources, marked.marked_bytes),
+    );
+    to_mark + to_write
 }

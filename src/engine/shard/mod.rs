@@ -2,6 +2,7 @@
 
 mod check;
 mod checkpoint;
+mod deduplicate;
 mod outputs;
 mod pace;
 mod work;
@@ -11,7 +12,7 @@ use std::time::Duration;
 
 use self::checkpoint::Last;
 use self::work::Work;
-use super::body::FailedGroup;
+use super::body::{FailedGroup, GroupState, Stage};
 use super::{Context, Error};
 use crate::api::Checkpoint;
 use crate::deadline::within;
@@ -53,10 +54,7 @@ pub async fn run_batches(context: &Context, input: &ShardInput) -> Result<Ended,
     let mut last = Last::load(context, input).await?;
     let mut failed = None;
     loop {
-        let (ended, group) = match Work::resume(context, input, &mut last, failed.take()).await {
-            Ok(mut work) => (work.run().await, work.group()),
-            Err(error) => (Err(error), last.group()),
-        };
+        let (ended, group) = stage(context, input, &mut last, failed.take()).await;
         // Whatever ended the work: every batch that is stored counts. A fence that says no is not asked again.
         if !matches!(ended, Err(Error::Fence(_))) {
             last.point(context).await?;
@@ -77,8 +75,31 @@ pub async fn run_batches(context: &Context, input: &ShardInput) -> Result<Ended,
                 last.record_attempt(context, input).await?;
                 return Err(error);
             }
-            (ended, _) => return ended,
+            (Ok(Some(ended)), _) => return Ok(ended),
+            (Ok(None), _) => {}
+            (Err(error), _) => return Err(error),
         }
+    }
+}
+
+/// Works up to the end of the shard, or, where there are stages, of the one that it is in: `None`. Tells the group
+/// in hand as well.
+async fn stage(
+    context: &Context,
+    input: &ShardInput,
+    last: &mut Last,
+    failed: Option<FailedGroup>,
+) -> (Result<Option<Ended>, Error>, Option<GroupState>) {
+    let stage = deduplicate::stage(&input.plan, last.body.as_ref());
+    if let (Some(stage @ (Stage::Mark | Stage::Settle)), Some(rules)) =
+        (stage, &input.plan.frozen.deduplicate)
+    {
+        // Groups are marked and settled together: none of them fails alone.
+        return (deduplicate::run(context, input, last, rules, stage).await, None);
+    }
+    match Work::resume(context, input, last, failed).await {
+        Ok(mut work) => (work.run().await, work.group()),
+        Err(error) => (Err(error), last.group()),
     }
 }
 

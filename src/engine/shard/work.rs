@@ -3,16 +3,17 @@
 use bytes::Bytes;
 use tokio::time::timeout;
 
-use super::check::check;
+use super::check::{check, excuse};
 use super::checkpoint::Last;
+use super::deduplicate::Survivors;
 use super::outputs::Outputs;
 use super::{Ended, ShardInput};
-use crate::engine::body::{Cursor, FailedGroup, GroupState, SkippedSource, Start, Totals};
+use crate::engine::body::{Cursor, Deduplication, FailedGroup, GroupState, SkippedSource, Start, Totals};
 use crate::engine::reader::{Item, Place, Reader, Room};
 use crate::engine::{Context, Error};
-use crate::format::{self, Codec, Merge, Offset, Step};
-use crate::plan::{BATCH_SOURCES, Source};
-use crate::store::{self, ErrorKind};
+use crate::format::{self, Codec, Merge, Offset, Selected, Step};
+use crate::plan::{BATCH_SOURCES, Frozen, Source};
+use crate::store;
 
 /// The state between two checkpoints. Dropped whole when anything goes wrong.
 pub(super) struct Work<'a> {
@@ -22,13 +23,15 @@ pub(super) struct Work<'a> {
     shard: usize,
     outputs: Outputs<'a>,
     reader: Reader,
+    /// What is kept of each source, where not every record is.
+    survivors: Option<Survivors>,
     group: Option<GroupState>,
     /// To be given up when its turn comes.
     failed: Option<FailedGroup>,
     merge: Option<Box<dyn Merge>>,
     current: Option<Current>,
-    /// Where in the first source the merge goes on.
-    resume_at: Option<Offset>,
+    /// Where in the first source the merge goes on, and how many of its records come before.
+    resume_at: Option<(Offset, u64)>,
     /// The merge has bytes to hand out before it takes more.
     draining: bool,
     /// Taken by the chunk that is being merged.
@@ -50,10 +53,33 @@ struct Current {
     source: Source,
     /// Where the merge goes on inside it.
     offset: Option<Offset>,
+    /// What is kept of it.
+    selected: Option<Selected>,
     /// Something of it was handed to the merge.
     begun: bool,
     /// It is left out: what is still read of it is dropped.
     left_out: bool,
+}
+
+impl Current {
+    /// Hands its beginning to the merge, once.
+    fn begin(&mut self, merge: &mut dyn Merge) {
+        if std::mem::replace(&mut self.begun, true) {
+            return;
+        }
+        merge.begin(self.offset.take());
+        if let Some(selected) = self.selected.take() {
+            merge.select(selected);
+        }
+    }
+}
+
+fn new_merge(frozen: &Frozen, codec: Option<Codec>) -> Box<dyn Merge> {
+    if frozen.deduplicate.is_some() {
+        format::selected(&frozen.format, codec)
+    } else {
+        format::merge(&frozen.format, codec)
+    }
 }
 
 /// What has been done since the last checkpoint.
@@ -68,6 +94,7 @@ struct Batch {
 /// What a call of [`Work::batch`] ended with: always a checkpoint.
 enum BatchEnd {
     More,
+    StretchDone,
     ShardDone,
 }
 
@@ -112,11 +139,12 @@ impl<'a> Work<'a> {
             shard,
             outputs,
             reader,
+            survivors: Survivors::open(&context.ledger, last).await?,
             group: cursor.group.clone(),
             failed,
             merge: None,
             current: None,
-            resume_at: cursor.offset,
+            resume_at: cursor.offset.map(|offset| (offset, cursor.records)),
             draining: false,
             room: None,
             out: Vec::new(),
@@ -133,15 +161,17 @@ impl<'a> Work<'a> {
         })
     }
 
-    pub(super) async fn run(&mut self) -> Result<Ended, Error> {
+    /// `None`: what was settled is written, and more is to be marked.
+    pub(super) async fn run(&mut self) -> Result<Option<Ended>, Error> {
         loop {
             // The timer is outside the work: nothing inside can keep it from ending (I4).
             let Ok(end) = timeout(self.input.deadline, self.batch()).await else {
                 return Err(Error::Deadline(self.input.deadline.as_secs()));
             };
             match end? {
-                BatchEnd::ShardDone => return Ok(Ended::Done),
-                BatchEnd::More if self.context.stop.is_cancelled() => return Ok(Ended::Stopped),
+                BatchEnd::ShardDone => return Ok(Some(Ended::Done)),
+                _ if self.context.stop.is_cancelled() => return Ok(Some(Ended::Stopped)),
+                BatchEnd::StretchDone => return Ok(None),
                 BatchEnd::More => {}
             }
         }
@@ -173,9 +203,16 @@ impl<'a> Work<'a> {
                     segment: self.input.plan.shards[self.shard].count,
                     ..Cursor::default()
                 };
-                self.checkpoint(end).await?;
+                self.checkpoint(end, None).await?;
                 return Ok(BatchEnd::ShardDone);
             };
+            if let Item::Group { place, .. } = &item
+                && let Some(next) = self.survivors.as_ref().and_then(|s| s.next_stretch(*place))
+            {
+                self.finish_group().await?;
+                self.checkpoint(next.start.clone(), Some(next)).await?;
+                return Ok(BatchEnd::StretchDone);
+            }
             let checkpointed = match item {
                 Item::Group {
                     place,
@@ -194,14 +231,7 @@ impl<'a> Work<'a> {
                     self.enter_group(place, group).await?
                 }
                 Item::Source(place, source) => {
-                    let offset = self.resume_at.take();
-                    self.current = Some(Current {
-                        place,
-                        source,
-                        offset,
-                        begun: false,
-                        left_out: false,
-                    });
+                    self.begin_source(place, source).await?;
                     false
                 }
                 Item::Chunk(bytes, room) => {
@@ -216,6 +246,28 @@ impl<'a> Work<'a> {
         }
     }
 
+    async fn begin_source(&mut self, place: Place, source: Source) -> Result<(), Error> {
+        let (offset, before) = self.resume_at.take().map_or((None, 0), |(at, n)| (Some(at), n));
+        let (mut selected, mut reason) = (None, None);
+        if let Some(survivors) = &mut self.survivors {
+            let selection = survivors.of(place).await?;
+            selected = Some(Selected { selection, before });
+            reason = survivors.left_out(place).map(ToOwned::to_owned);
+        }
+        self.current = Some(Current {
+            place,
+            source,
+            offset,
+            selected,
+            begun: false,
+            left_out: reason.is_some(),
+        });
+        if let Some(reason) = reason {
+            self.leave_out(reason);
+        }
+        Ok(())
+    }
+
     /// Returns whether a checkpoint was made.
     async fn enter_group(&mut self, place: Place, group: GroupState) -> Result<bool, Error> {
         let same = |current: &GroupState| current.directory == group.directory;
@@ -227,8 +279,7 @@ impl<'a> Work<'a> {
         let cursor = Cursor {
             segment: place.segment,
             entry: place.entry,
-            offset: None,
-            group: None,
+            ..Cursor::default()
         };
         if is_in(self.group.as_ref(), self.failed.as_ref()) {
             self.give_up(cursor).await?;
@@ -246,7 +297,7 @@ impl<'a> Work<'a> {
         cursor.group.clone_from(&self.group);
         self.batch.failed = self.failed.take();
         self.totals.failed_groups += 1;
-        self.checkpoint(cursor).await?;
+        self.checkpoint(cursor, None).await?;
         self.last.point(self.context).await?;
         if self.totals.failed_groups > self.input.max_failed_groups {
             return Err(Error::TooManyFailedGroups(self.totals.failed_groups));
@@ -274,7 +325,10 @@ impl<'a> Work<'a> {
         if current.left_out {
             return Ok(());
         }
-        let fresh = !current.begun && current.offset.is_none_or(|at| at.stored == 0 && at.skip == 0);
+        // What was marked is merged or missed.
+        let fresh = !current.begun
+            && current.selected.is_none()
+            && current.offset.is_none_or(|at| at.stored == 0 && at.skip == 0);
         let bytes = match bytes {
             Ok(bytes) => bytes,
             Err(error) => {
@@ -298,13 +352,9 @@ impl<'a> Work<'a> {
                 Err(error) => return Err(error),
             }
         }
-        let merge = self.merge.get_or_insert_with(|| {
-            format::merge(&frozen.format, self.group.as_ref().and_then(|group| group.codec))
-        });
-        if !current.begun {
-            current.begun = true;
-            merge.begin(current.offset.take());
-        }
+        let codec = self.group.as_ref().and_then(|group| group.codec);
+        let merge = self.merge.get_or_insert_with(|| new_merge(frozen, codec));
+        current.begin(merge.as_mut());
         merge.feed(bytes);
         self.room = Some(room);
         self.draining = true;
@@ -314,22 +364,11 @@ impl<'a> Work<'a> {
 
     /// `fresh`: nothing of the source has been merged, so that it may be left out.
     fn source_unreadable(&mut self, error: store::Error, fresh: bool) -> Result<(), Error> {
-        let frozen = &self.input.plan.frozen;
         let Some(current) = &self.current else {
             return Err(error.into());
         };
-        let key = current.source.key.clone();
-        match error.kind {
-            ErrorKind::NotFound if fresh && frozen.skip_missing => self.leave_out("missing".to_owned()),
-            ErrorKind::NotFound => return Err(Error::Missing(key)),
-            ErrorKind::PreconditionFailed => return Err(Error::Changed(key)),
-            ErrorKind::Archived if fresh && frozen.skip_bad => self.leave_out("archived".to_owned()),
-            ErrorKind::Archived => return Err(Error::Archived(key)),
-            ErrorKind::Denied | ErrorKind::InvalidRequest | ErrorKind::TooLarge => {
-                return Err(Error::SourceRefused(error));
-            }
-            _ => return Err(error.into()),
-        }
+        let reason = excuse(error, &self.input.plan.frozen, &current.source.key, fresh)?;
+        self.leave_out(reason);
         Ok(())
     }
 
@@ -352,12 +391,10 @@ impl<'a> Work<'a> {
         if current.left_out || given_up {
             return self.source_done(self.at_cut).await;
         }
-        let format = &self.input.plan.frozen.format;
+        let frozen = &self.input.plan.frozen;
         let codec = self.group.as_ref().and_then(|group| group.codec);
-        let merge = self.merge.get_or_insert_with(|| format::merge(format, codec));
-        if !current.begun {
-            merge.begin(current.offset.take());
-        }
+        let merge = self.merge.get_or_insert_with(|| new_merge(frozen, codec));
+        current.begin(merge.as_mut());
         merge.end_source();
         self.draining = true;
         Ok(false)
@@ -375,6 +412,7 @@ impl<'a> Work<'a> {
                 problem,
             })?;
             let (codec, records, offset) = (merge.output_codec(), merge.counts().records, merge.offset());
+            let before = merge.records_before_offset();
             let place = current.place;
             self.write(codec).await?;
             match step {
@@ -390,6 +428,7 @@ impl<'a> Work<'a> {
                         entry: place.entry,
                         offset: Some(offset),
                         group: None,
+                        records: before,
                     };
                     if self.cut(cursor).await? {
                         return Ok(true);
@@ -422,8 +461,7 @@ impl<'a> Work<'a> {
         self.cut(Cursor {
             segment: place.segment,
             entry: place.entry + 1,
-            offset: None,
-            group: None,
+            ..Cursor::default()
         })
         .await
     }
@@ -469,24 +507,26 @@ impl<'a> Work<'a> {
         };
         let full = self.batch.bytes >= frozen.batch_bytes || self.batch.sources >= BATCH_SOURCES;
         if full || self.context.stop.is_cancelled() {
-            self.checkpoint(cursor).await?;
+            self.checkpoint(cursor, None).await?;
             return Ok(true);
         }
         Ok(false)
     }
 
-    /// Order: parts, tail, body, pointer (I2).
-    async fn checkpoint(&mut self, cursor: Cursor) -> Result<(), Error> {
+    /// Order: parts, tail, body, pointer (I2). `next`: the stretch that begins there.
+    async fn checkpoint(&mut self, cursor: Cursor, next: Option<Deduplication>) -> Result<(), Error> {
         let mut body = self.last.next_body(self.input, self.shard);
         body.batch += 1;
         body.totals = self.totals;
         (body.finished, body.open) = self.outputs.save(body.sequence).await?;
         let batch = std::mem::take(&mut self.batch);
         (body.skipped, body.failed) = (batch.skipped, batch.failed);
-        if body.failed.is_some() {
+        if body.failed.is_some() || next.is_some() {
+            // The outputs that it was about are given up, or finished.
             body.redone_to = None;
         }
         body.cursor = cursor;
+        body.deduplicate = next.or(body.deduplicate);
         let attempts = self.last.attempts(&mut body);
         self.last
             .advance(self.context, self.input, body, attempts)

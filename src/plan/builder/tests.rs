@@ -350,3 +350,87 @@ fn extensions_are_those_below_the_compression() {
         assert_eq!(extension(key), expected, "{key}");
     }
 }
+
+/// A listing of two directories, with what earlier jobs made of the second.
+fn with_earlier(shape: Shape, sources: usize, outputs: usize) -> (Outline, BTreeMap<u32, Segment>) {
+    let earlier: Vec<Source> = (0..outputs)
+        .map(|number| source(&format!("out/b/part-{number:05}"), 10))
+        .collect();
+    let mut builder = Builder::new(shape).with_earlier(BTreeMap::from([("b/".to_owned(), earlier)]));
+    let mut full = Vec::new();
+    for directory in ["a/", "b/"] {
+        for number in 0..sources {
+            let source = source(&format!("in/{directory}{number:05}"), 10);
+            builder.take(directory.to_owned(), source, &mut full);
+        }
+    }
+    builder.finish(&mut full);
+    let hashes = full.iter().map(|(number, _)| (*number, hash(*number))).collect();
+    (builder.outline(&hashes), full.into_iter().collect())
+}
+
+#[test]
+fn earlier_outputs_come_before_everything_new_of_their_group() {
+    let (outline, segments) = with_earlier(SHAPE, 2, 3);
+    let entries = outline
+        .segments
+        .iter()
+        .flat_map(|segment| &segments[&segment.number].entries);
+    let keys: Vec<&str> = entries
+        .filter_map(|entry| match entry {
+            Entry::Source(source) => Some(source.key.as_str()),
+            Entry::Group { .. } => None,
+        })
+        .collect();
+    let of_b = [
+        "out/b/part-00000",
+        "out/b/part-00001",
+        "out/b/part-00002",
+        "in/b/00000",
+        "in/b/00001",
+    ];
+    assert_eq!(keys[..2], ["in/a/00000", "in/a/00001"]);
+    assert_eq!(keys[2..], of_b);
+    assert_eq!(outline.superseded.len(), 3);
+    assert_eq!((outline.totals.sources, outline.totals.bytes), (7, 70));
+}
+
+#[test]
+fn earlier_outputs_do_not_make_a_group_large_enough() {
+    let shape = Shape {
+        min_sources_per_group: 3,
+        ..SHAPE
+    };
+    let (outline, segments) = with_earlier(shape, 2, 600);
+    assert!(segments.is_empty() && outline.superseded.is_empty());
+    assert_eq!(outline.totals.left_out, 4);
+    assert_eq!(outline.left_out[&LeftOut::GroupTooSmall].objects, 4);
+}
+
+#[test]
+fn a_group_that_is_to_be_whole_lies_in_one_shard() {
+    let shape = Shape {
+        segment_bytes: 50,
+        parallelism: 7,
+        ..SHAPE
+    };
+    let (outline, segments) = with_earlier(shape, 40, 40);
+    assert!(outline.segments.len() > 10);
+    let mut shards_of: BTreeMap<String, BTreeSet<usize>> = BTreeMap::new();
+    for (number, shard) in outline.shards.iter().enumerate() {
+        for segment in &outline.segments[shard.first..shard.first + shard.count] {
+            for entry in &segments[&segment.number].entries {
+                if let Entry::Group { directory, .. } = entry {
+                    shards_of.entry(directory.clone()).or_default().insert(number);
+                }
+            }
+        }
+    }
+    assert_eq!(outline.shards.len(), 2);
+    assert!(
+        shards_of.values().all(|shards| shards.len() == 1),
+        "{shards_of:?}"
+    );
+    let together: usize = outline.shards.iter().map(|shard| shard.count).sum();
+    assert_eq!(together, outline.segments.len());
+}

@@ -18,6 +18,7 @@ fn selector(source: &Value, group_by: GroupBy) -> Result<Selector, InvalidGlob> 
         max_source: source.max_object_size.bytes().unwrap(),
         cut: CUT_BYTES,
         max_record: MAX_RECORD_BYTES,
+        table: 1 << 20,
     };
     Selector::new(&source, "in/state/", group_by, &limits, NOW)
 }

@@ -103,6 +103,7 @@ fn largest(character: &str) -> Value {
             bytes_read: big,
             bytes_written: big,
             skipped_sources: big,
+            records_dropped: big,
             failed_groups: 1001,
             attempts: 99,
             time: Some(now.clone()),

@@ -1,0 +1,146 @@
+//! Settles which records of a stretch survive: one range of hashes a pass, all runs read for each.
+//!
+//! A pass is a batch. What it found is stored before its checkpoint; the table is begun anew for the next.
+
+use tokio::time::timeout;
+
+use super::super::checkpoint::Last;
+use super::super::{Ended, ShardInput};
+use super::{needed, settling};
+use crate::deduplicate::{HashRange, Latest, Survivors};
+use crate::engine::body::{Deduplication, Stage};
+use crate::engine::{Context, Error};
+use crate::plan::Deduplicate;
+
+pub(super) async fn run(
+    context: &Context,
+    input: &ShardInput,
+    last: &mut Last,
+    rules: &Deduplicate,
+) -> Result<Option<Ended>, Error> {
+    let state = last
+        .body
+        .as_ref()
+        .and_then(|body| body.deduplicate.clone())
+        .unwrap_or_default();
+    let bytes = settling(context.window, rules, &state).min(needed(rules, &state));
+    let latest = Latest::new(rules.rules.layout(), bytes);
+    let mut settle = Settle {
+        context,
+        input,
+        last,
+        rules,
+        state,
+        latest,
+    };
+    loop {
+        let Ok(more) = timeout(input.deadline, settle.batch()).await else {
+            return Err(Error::Deadline(input.deadline.as_secs()));
+        };
+        match more? {
+            _ if context.stop.is_cancelled() => return Ok(Some(Ended::Stopped)),
+            true => {}
+            false => return Ok(None),
+        }
+    }
+}
+
+struct Settle<'a> {
+    context: &'a Context,
+    input: &'a ShardInput,
+    last: &'a mut Last,
+    rules: &'a Deduplicate,
+    state: Deduplication,
+    latest: Latest,
+}
+
+impl Settle<'_> {
+    /// One pass, or the end of the stage. Returns whether there is more to settle.
+    async fn batch(&mut self) -> Result<bool, Error> {
+        let entries = self.state.runs.iter().map(|run| run.entries).sum();
+        let capacity = self.latest.capacity();
+        let Some(range) = self.state.passes.next(entries, capacity) else {
+            self.state.stage = Stage::Write;
+            self.checkpoint().await?;
+            return Ok(false);
+        };
+        if self.state.passes.too_many(entries, capacity) {
+            return Err(Error::TooManyKeys { keys: entries });
+        }
+        let range = self.pass(range).await?;
+        self.state.passes = self.state.passes.after(range, self.latest.len());
+        self.store_survivors().await?;
+        self.checkpoint().await?;
+        Ok(true)
+    }
+
+    /// Fills the table with the newest entries of a range: of the given one, or of as much of it as fits.
+    async fn pass(&mut self, mut range: HashRange) -> Result<HashRange, Error> {
+        loop {
+            self.latest.clear();
+            if self.fill(range).await? {
+                return Ok(range);
+            }
+            tracing::debug!(?range, "keys do not fit; the range is halved");
+            let keys = self.latest.len() as u64;
+            range = range.halved().ok_or(Error::TooManyKeys { keys })?;
+        }
+    }
+
+    /// Whether all keys of the range have fitted.
+    async fn fill(&mut self, range: HashRange) -> Result<bool, Error> {
+        let layout = self.rules.rules.layout();
+        for run in &self.state.runs {
+            let bytes = self.context.ledger.run(run, layout).await?;
+            let entries = layout.decode(&bytes).map_err(|problem| Error::Ledger {
+                name: run.name.clone(),
+                problem: problem.to_string(),
+            })?;
+            for entry in entries {
+                if range.contains(entry.hash) && !self.latest.take(&entry) {
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    async fn store_survivors(&mut self) -> Result<(), Error> {
+        let (ledger, sequence) = (&self.context.ledger, self.last.checkpoint.sequence + 1);
+        // A source that is left out may hold older records of a key, and so may what the plan does not read.
+        let keep_expired = !(self.input.plan.covers_older() && self.state.skipped.is_empty());
+        let mut list = Vec::new();
+        let mut bitmaps = Survivors::default();
+        for position in self.latest.survivors(keep_expired) {
+            bitmaps.push(position);
+            self.state.kept += 1;
+            if bitmaps.is_full() {
+                list.push(ledger.put_bitmaps(sequence, list.len(), &bitmaps).await?);
+                bitmaps = Survivors::default();
+            }
+        }
+        if !bitmaps.is_empty() {
+            list.push(ledger.put_bitmaps(sequence, list.len(), &bitmaps).await?);
+        }
+        self.state
+            .survivors
+            .push(ledger.put_bitmaps_list(sequence, &list).await?);
+        Ok(())
+    }
+
+    /// Order: bitmaps, body, pointer (I2).
+    async fn checkpoint(&mut self) -> Result<(), Error> {
+        let mut body = self
+            .last
+            .next_body(self.input, self.context.ledger.writer().shard);
+        body.batch += 1;
+        body.cursor = self.state.start.clone();
+        // No output is open while it is settled what outputs hold.
+        body.redone_to = None;
+        if self.state.stage == Stage::Write {
+            body.totals.dropped += self.state.records - self.state.kept;
+        }
+        body.deduplicate = Some(self.state.clone());
+        self.last.advance(self.context, self.input, body, 0).await
+    }
+}
