@@ -35,8 +35,8 @@ same_as_golden() { # NAME: $work/NAME is golden/NAME
 
 # The dashboard is the file to the letter, so it is left out of golden/.
 without_dashboard() { awk '/^  [^ ]*\.json: \|-$/ { print; left_out = 1; next } /^    / && left_out { next } { left_out = 0; print }'; }
-render --show-only templates/dashboard.yaml --set grafanaDashboard.enabled=true |
-    sed '1,/^  [^ ]*\.json: |-$/d; s/^    //' >"$work/dashboard.json"
+rendered=$(render --show-only templates/dashboard.yaml --set grafanaDashboard.enabled=true)
+sed '1,/^  [^ ]*\.json: |-$/d; s/^    //' <<<"$rendered" >"$work/dashboard.json"
 cmp "$chart/files/dashboard.json" "$work/dashboard.json" || fail 'the dashboard in its ConfigMap is not files/dashboard.json'
 
 # The CRD is the generated one but for what golden/crds.diff shows, so it is left out of the others.
