@@ -357,9 +357,23 @@ mod tests {
             "a state without jobs is not shown"
         );
     }
+    /// A metric with labels is shown once it has been used.
+    fn used() -> Metrics {
+        let metrics = Metrics::default();
+        metrics.pass().end(false);
+        metrics.count(&Counts::default());
+        metrics.lead("compaction-operator", true);
+        let jobs = Jobs {
+            states: [("Running".to_owned(), 1)].into(),
+            unreachable: 0,
+        };
+        metrics.gauge(&jobs, Duration::ZERO);
+        metrics
+    }
+
     /// As Prometheus knows them: a counter has a suffix, and a histogram has three.
     fn names() -> BTreeSet<String> {
-        let text = Metrics::default().text();
+        let text = used().text();
         let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
         let names = types.filter_map(|line| line.split_once(' '));
         let suffixes = |type_: &str| match type_ {
