@@ -108,8 +108,8 @@ impl Cluster {
 
     pub(super) async fn namespaces(&self) -> Result<Vec<String>, Error> {
         let namespaces: Api<PartialObjectMeta<Namespace>> = Api::all(self.client.clone());
-        let list = namespaces.list(&ListParams::default());
-        let list = self.ask("list the namespaces", list).await?;
+        let all = ListParams::default();
+        let list = self.ask("list the namespaces", namespaces.list(&all)).await?;
         Ok(list.iter().map(ResourceExt::name_any).collect())
     }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use hyper_util::client::proxy::matcher::Matcher;
-use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
+use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 
 use super::Error;
@@ -103,7 +103,7 @@ async fn of_kubeconfig(kubeconfig: Kubeconfig, connection: &Connection) -> Resul
     let has_proxy = proxy_of(&kubeconfig, connection).is_some();
     let mut config = Config::from_custom_kubeconfig(kubeconfig, &options)
         .await
-        .map_err(config_error::<KubeconfigError>)?;
+        .map_err(config_error)?;
     if !has_proxy {
         // Of the proxies of the environment, only one that is meant for this cluster.
         let proxy = Matcher::from_env().intercept(&config.cluster_url);

@@ -26,14 +26,14 @@ pub enum Error {
     },
     #[error("the kubeconfig has no current context; give --context: {}", or_none(.there, ", "))]
     NoContext { there: Vec<String> },
-    #[error("the kubeconfig: {}", chain(.0))]
+    #[error("the kubeconfig: {}", chain(.0.as_ref()))]
     Config(#[source] Box<dyn StdError + Send + Sync>),
-    #[error("a client of {server}: {}", chain(.source))]
+    #[error("a client of {server}: {}", chain(.source.as_ref()))]
     Client {
         server: String,
         source: Box<kube::Error>,
     },
-    #[error("{call}: {server} cannot be reached: {}; is this the right context?", chain(.source))]
+    #[error("{call}: {server} cannot be reached: {}; is this the right context?", chain(.source.as_ref()))]
     Unreachable {
         call: String,
         server: String,
@@ -69,7 +69,7 @@ pub enum Error {
         version = env!("CARGO_PKG_VERSION")
     )]
     Unreadable { call: String, source: serde_json::Error },
-    #[error("{call}: {}", chain(.source))]
+    #[error("{call}: {}", chain(.source.as_ref()))]
     Api { call: String, source: Box<kube::Error> },
     #[error("the job {name} has not failed, so there is nothing to retry: {state}")]
     NotFailed { name: String, state: String },

@@ -294,11 +294,8 @@ pub(super) fn news(old: Option<&CompactionJob>, job: &CompactionJob, now: Timest
     };
     if_new("storage", storage(&before), storage(&status));
     if_new("plan", plan(&before), plan(&status));
-    if_new(
-        "progress",
-        progress(&before),
-        progress(&status).map(|text| with_eta(text, &status, now)),
-    );
+    let progressed = progress(&status).filter(|text| progress(&before).as_ref() != Some(text));
+    lines.extend(progressed.map(|text| with_eta(format!("progress: {text}"), &status, now)));
     for shard in &status.shards {
         let earlier = before.shards.iter().find(|old| old.index == shard.index);
         if earlier.is_some_and(|old| old.epoch > 0 && old.epoch < shard.epoch) {
