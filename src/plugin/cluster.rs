@@ -187,7 +187,8 @@ fn is_not_found(error: &Error) -> bool {
     let Error::Api { source, .. } = error else {
         return false;
     };
-    matches!(&**source, kube::Error::Api(status) if status.is_not_found())
+    // Of a kind that is not there, the API server says it in plain text, without a reason.
+    matches!(&**source, kube::Error::Api(status) if status.code == 404)
 }
 
 fn no_kind(kind: Kind) -> Error {

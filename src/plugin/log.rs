@@ -112,11 +112,15 @@ impl Log {
     /// What was written up to `before` was printed before.
     fn tell(&mut self, line: &[u8], before: Option<Timestamp>) -> Result<(), Error> {
         let line = line.strip_suffix(b"\n").unwrap_or(line);
-        let (time, text) = timed(line);
-        if time.is_some() && time <= before {
+        let Some((time, text)) = timed(line) else {
+            // Not the worker's: the kubelet says why there is no log, or no more of it.
+            eprintln!("{}: {}", self.pod, String::from_utf8_lossy(line));
+            return Ok(());
+        };
+        if before.is_some_and(|before| time <= before) {
             return Ok(());
         }
-        self.last = time.or(self.last);
+        self.last = Some(time);
         let mut line = self.prefix.clone().into_bytes();
         line.extend_from_slice(text);
         say_bytes(&line)
@@ -140,15 +144,10 @@ fn is_passing(error: &Error) -> bool {
 }
 
 /// The time that the kubelet puts before each line, and the line.
-fn timed(line: &[u8]) -> (Option<Timestamp>, &[u8]) {
+fn timed(line: &[u8]) -> Option<(Timestamp, &[u8])> {
     let mut parts = line.splitn(2, |byte| *byte == b' ');
-    let time = parts
-        .next()
-        .and_then(|time| std::str::from_utf8(time).ok()?.parse().ok());
-    match time {
-        Some(time) => (Some(time), parts.next().unwrap_or_default()),
-        None => (None, line),
-    }
+    let time = std::str::from_utf8(parts.next()?).ok()?.parse().ok()?;
+    Some((time, parts.next().unwrap_or_default()))
 }
 
 fn worker(pod: &Pod) -> Option<&ContainerStatus> {
@@ -175,12 +174,14 @@ mod tests {
 
     #[test]
     fn a_lines_time_is_told_from_the_line() {
-        let (time, text) = timed(b"2026-01-01T00:00:05.123456789Z {\"level\": \"INFO\"}");
-        assert_eq!(time, "2026-01-01T00:00:05.123456789Z".parse().ok());
+        let time = |text: &str| text.parse::<Timestamp>().unwrap();
+        let (at, text) = timed(b"2026-01-01T00:00:05.123456789Z {\"level\": \"INFO\"}").unwrap();
+        assert_eq!(at, time("2026-01-01T00:00:05.123456789Z"));
         assert_eq!(text, b"{\"level\": \"INFO\"}");
-        assert_eq!(timed(b"2026-01-01T00:00:05Z").1, b"");
-        assert_eq!(timed(b"no time here"), (None, &b"no time here"[..]));
-        assert_eq!(timed(b"\xff\xfe \xff"), (None, &b"\xff\xfe \xff"[..]));
+        let empty = timed(b"2026-01-01T00:00:05Z");
+        assert_eq!(empty, Some((time("2026-01-01T00:00:05Z"), &b""[..])));
+        assert_eq!(timed(b"unable to retrieve container logs"), None);
+        assert_eq!(timed(b"\xff\xfe \xff"), None);
     }
 
     #[test]

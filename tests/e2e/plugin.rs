@@ -77,7 +77,7 @@ fn managers_of(job: &Value, field: &str) -> Vec<String> {
 #[test]
 fn a_job_is_watched_suspended_resumed_and_read_by_the_plugin() {
     let (site, plugin) = (Site::new("plugin"), Plugin::install());
-    put(&site.bucket, 300);
+    put(&site.bucket, 150);
     site.start(slow());
     site.until_batches(JOB, 5);
     let shown = plugin.says(&site, &["status", JOB]);
@@ -87,7 +87,7 @@ fn a_job_is_watched_suspended_resumed_and_read_by_the_plugin() {
         &[
             "State",
             "Running: ",
-            "300 sources",
+            "150 sources",
             " of 3 shards",
             "SHARD  STATE",
             "runs",
@@ -132,7 +132,7 @@ fn a_job_is_watched_suspended_resumed_and_read_by_the_plugin() {
             "Running: ",
             "progress: [",
             "Publishing: ",
-            "Succeeded: 300 sources",
+            "Succeeded: 150 sources",
         ],
     );
     let followed = following.wait_with_output().unwrap();
