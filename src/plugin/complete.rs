@@ -104,7 +104,9 @@ fn wanted(before: &[String], last: &str) -> (Wanted, Connection) {
         positionals: 0,
         connection: Connection::default(),
     };
-    before.iter().for_each(|word| seen.word(word));
+    for word in before {
+        seen.word(word);
+    }
     (seen.next(last), seen.connection)
 }
 

@@ -122,7 +122,9 @@ impl<'a> Follower<'a> {
     /// The job has ended: pods that the watch has not shown yet, and the rest of every log.
     async fn finish(mut self) -> Result<(), Error> {
         let pods = self.cluster.workers(&self.job, self.arguments.shard).await?;
-        pods.iter().for_each(|pod| self.take(pod));
+        for pod in &pods {
+            self.take(pod);
+        }
         let read = futures::stream::poll_fn(|context| self.readers.poll_join_next(context));
         // A worker that goes on after the job's end, as when it removes working files, is not waited for.
         let rest = read.map(joined).try_collect::<()>();

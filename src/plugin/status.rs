@@ -98,19 +98,18 @@ fn storage(status: &CompactionJobStatus) -> Option<String> {
 
 fn plan(status: &CompactionJobStatus) -> Option<String> {
     let plan = status.plan.as_ref()?;
-    let mut text = format!(
-        "{} ({}) in {} of {}, about {}",
+    let skipped = match plan.skipped_objects {
+        0 => String::new(),
+        skipped => format!("; {} left out", count(skipped, "object", "objects")),
+    };
+    Some(format!(
+        "{} ({}) in {} of {}, about {}{skipped}",
         count(plan.source_objects, "source", "sources"),
         bytes(plan.source_bytes),
         count(plan.batches, "batch", "batches"),
         count(plan.shards.into(), "shard", "shards"),
         count(plan.estimated_output_objects, "output", "outputs"),
-    );
-    if plan.skipped_objects > 0 {
-        let skipped = count(plan.skipped_objects, "object", "objects");
-        text.push_str(&format!("; {skipped} left out"));
-    }
-    Some(text)
+    ))
 }
 
 fn progress(status: &CompactionJobStatus) -> Option<String> {
