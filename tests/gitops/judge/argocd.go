@@ -41,13 +41,18 @@ const luaDeadline = time.Second
 func runLua(script string, object []byte) ([]byte, error) {
 	state := lua.NewState(lua.Options{SkipOpenLibs: true})
 	defer state.Close()
-	for name, open := range map[string]lua.LGFunction{
-		lua.LoadLibName: lua.OpenPackage,
-		lua.BaseLibName: lua.OpenBase,
-		lua.TabLibName:  lua.OpenTable,
-		lua.OsLibName:   openTime,
+	// First the one by which the others are found.
+	for _, library := range []struct {
+		name string
+		open lua.LGFunction
+	}{
+		{lua.LoadLibName, lua.OpenPackage},
+		{lua.BaseLibName, lua.OpenBase},
+		{lua.TabLibName, lua.OpenTable},
+		{lua.OsLibName, openTime},
 	} {
-		if err := state.CallByParam(lua.P{Fn: state.NewFunction(open), Protect: true}, lua.LString(name)); err != nil {
+		open := lua.P{Fn: state.NewFunction(library.open), Protect: true}
+		if err := state.CallByParam(open, lua.LString(library.name)); err != nil {
 			return nil, err
 		}
 	}
