@@ -15,7 +15,7 @@ use crate::sources::{put, put_plain};
 use crate::verdict::{Verdict, verdicts};
 use crate::watch::{self, Life};
 
-const OBJECTS: usize = 240;
+const OBJECTS: usize = 120;
 
 /// Ends the test unless the tools make of this job what they have to in this moment.
 #[track_caller]
@@ -267,6 +267,19 @@ fn jobs_that_are_planned_only_deleted_or_have_failed_are_judged_right() {
             seen(moment, &job);
         }
     }
+    // An edit alone does not help, and whoever waits for the failure is told of it all the same.
+    let failed = name("failed-work", READY_WHEN[0]);
+    site.patch(&failed, &json!({"spec": {"parallelism": 2}}));
+    site.kubectl(&[
+        "wait",
+        "compactionjob",
+        &failed,
+        "--for=condition=Stalled",
+        "--timeout=1m",
+    ]);
+    let job = site.get("compactionjob", &failed);
+    assert!(is_observed(&job));
+    seen("failed-work", &job);
 }
 
 /// Moments, and the state that is shown in each.
