@@ -1,4 +1,4 @@
-//! The moments in a job's life, what GitOps tools have to make of each, and the jobs that were recorded in them.
+//! The moments in a job's life, what tools such as Flux have to make of each, and the jobs that were recorded in them.
 
 // Each test program uses the part of this that it needs.
 #![allow(dead_code)]
