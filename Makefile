@@ -19,7 +19,7 @@ test: tools ## Everything that must pass: format, clippy, all tests, the chart, 
 	# of their own.
 	log=$$(mktemp)
 	setsid nice -n 19 sh -c 'for server in minio toxiproxy versitygw moto; do tests/servers/build.sh $$server || exit; done
-	    tests/chart/promtool/build.sh && tests/cluster/programs/build.sh' \
+	    tests/chart/promtool/build.sh && tests/cluster/programs/build.sh && tests/gitops/judge/build.sh' \
 	    >"$$log" 2>&1 </dev/null & builder=$$!
 	trap 'kill -- -$$builder 2>/dev/null || true; rm -f "$$log"' EXIT
 	say 'cargo fmt --check'
