@@ -8,7 +8,7 @@ use super::checkpoint::Last;
 use super::deduplicate::Survivors;
 use super::outputs::Outputs;
 use super::{Ended, ShardInput};
-use crate::engine::body::{Cursor, Deduplication, FailedGroup, GroupState, SkippedSource, Start, Totals};
+use crate::engine::body::{Cursor, Deduplication, FailedGroup, GroupState, SkippedAt, Start, Totals};
 use crate::engine::reader::{Item, Place, Reader, Room};
 use crate::engine::{Context, Error};
 use crate::format::{self, Codec, Merge, Offset, Selected, Step};
@@ -87,7 +87,7 @@ fn new_merge(frozen: &Frozen, codec: Option<Codec>) -> Box<dyn Merge> {
 struct Batch {
     bytes: u64,
     sources: u64,
-    skipped: Vec<SkippedSource>,
+    skipped: Vec<SkippedAt>,
     failed: Option<FailedGroup>,
 }
 
@@ -376,7 +376,9 @@ impl<'a> Work<'a> {
         let Some(current) = &self.current else { return };
         tracing::warn!(key = current.source.key, reason, "source left out");
         self.totals.skipped += 1;
-        self.batch.skipped.push(SkippedSource {
+        self.batch.skipped.push(SkippedAt {
+            segment: current.place.segment,
+            entry: current.place.entry,
             key: current.source.key.clone(),
             reason,
         });
