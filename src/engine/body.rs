@@ -233,6 +233,9 @@ pub struct Totals {
     pub bytes_read: u64,
     pub bytes_written: u64,
     pub skipped: u64,
+    /// Records that are the latest of their key, as far as that is settled; written or not.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub kept: u64,
     /// Records that were not the latest of their key.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub dropped: u64,

@@ -75,6 +75,17 @@ fn the_percentage_is_of_bytes_and_within_bounds() {
     assert_eq!(world.status().progress.as_ref().unwrap().percent, 100);
 }
 
+#[test]
+fn with_deduplicate_the_percentage_is_of_batches() {
+    let mut world = World::running(&[3, 3]);
+    let rules = json!({"key": ["/id"]});
+    world.job.spec.deduplicate = Some(serde_json::from_value(rules).unwrap());
+    world.checkpoint(0, 3);
+    world.step();
+    let progress = world.status().progress.clone().unwrap();
+    assert_eq!((progress.bytes_read, progress.percent), (0, 50));
+}
+
 /// The status at its largest: every shard in use, every failure and message at its bound.
 fn largest(character: &str) -> Value {
     let big = 1_i64 << 45;
@@ -103,6 +114,7 @@ fn largest(character: &str) -> Value {
             bytes_read: big,
             bytes_written: big,
             skipped_sources: big,
+            records_kept: big,
             records_dropped: big,
             failed_groups: 1001,
             attempts: 99,
