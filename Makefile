@@ -70,8 +70,13 @@ bench: ## Compaction beside a plain copy, the memory of a worker, the operator a
 	cargo bench --locked --bench compaction
 	cargo bench --locked --bench operator
 
+.PHONY: fuzz
+fuzz: ## Alters what is read from outside, and looks whether anything breaks: FUZZ_SECONDS, ten minutes by default.
+	@export FUZZ_SECONDS=$${FUZZ_SECONDS:-600}
+	cargo test --locked --test fuzz -- --nocapture
+
 .PHONY: nightly
-nightly: tools ## The long versions of tests: every fault on the way to the store (root). Prints the table.
+nightly: tools fuzz ## The long versions of tests: fuzzing, every fault on the way to the store (root). Prints the tables.
 	@tests/servers/build.sh minio
 	tests/servers/build.sh toxiproxy
 	table=$$(mktemp)
