@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod moment;
+mod schedule;
 mod verdict;
 
 use std::path::Path;
