@@ -10,7 +10,10 @@ use crate::site::{JOB, KEYS, Site, condition, has_ended, slow, sum, text_of};
 use crate::sources::{assert_compacted, put};
 
 const RELEASE: &str = "operator";
-const CRD: &str = "compactionjobs.compaction.dev";
+const CRDS: [&str; 2] = [
+    "compactionjobs.compaction.dev",
+    "compactionschedules.compaction.dev",
+];
 
 /// `helm COMMAND operator` with the chart and the image that is tested.
 fn release(command: &[&str], namespace: &str) -> Command {
@@ -30,10 +33,16 @@ fn release(command: &[&str], namespace: &str) -> Command {
     release
 }
 
-/// A CRD that others have applied is handed over as the chart's README says.
-fn hand_over_crd(namespace: &str) {
+/// CRDs that others have applied are handed over as the chart's README says.
+fn hand_over_crds(namespace: &str) {
+    for crd in CRDS {
+        hand_over_crd(crd, namespace);
+    }
+}
+
+fn hand_over_crd(crd: &str, namespace: &str) {
     if !kubectl()
-        .args(["get", "crd", CRD])
+        .args(["get", "crd", crd])
         .output()
         .unwrap()
         .status
@@ -42,10 +51,10 @@ fn hand_over_crd(namespace: &str) {
         return;
     }
     let managed = "app.kubernetes.io/managed-by=Helm";
-    run(kubectl().args(["label", "--overwrite", "crd", CRD, managed]));
+    run(kubectl().args(["label", "--overwrite", "crd", crd, managed]));
     let name = format!("meta.helm.sh/release-name={RELEASE}");
     let namespace = format!("meta.helm.sh/release-namespace={namespace}");
-    run(kubectl().args(["annotate", "--overwrite", "crd", CRD, &name, &namespace]));
+    run(kubectl().args(["annotate", "--overwrite", "crd", crd, &name, &namespace]));
 }
 
 /// The example of the documentation, with what it says is to be changed.
@@ -68,7 +77,7 @@ fn example(site: &Site) -> Value {
 fn what_is_installed_for_the_whole_cluster_can_be_watched_upgraded_and_uninstalled() {
     let operator = Site::namespace("install");
     let site = Site::namespace("install-jobs");
-    hand_over_crd(&operator.namespace);
+    hand_over_crds(&operator.namespace);
     run(&mut release(&["install"], &operator.namespace));
     operator.kubectl(&["rollout", "status", "deployment/operator", "--timeout=2m"]);
     run(helm().args(["test", RELEASE, "--namespace", &operator.namespace]));
@@ -108,7 +117,7 @@ fn what_is_installed_for_the_whole_cluster_can_be_watched_upgraded_and_uninstall
 
     // Without one, jobs and CRD stay, and workers finish what they do.
     run(helm().args(["uninstall", RELEASE, "--wait", "--namespace", &operator.namespace]));
-    run(kubectl().args(["get", "crd", CRD]));
+    run(kubectl().args(["get", "crd"]).args(CRDS));
     let job = site.get("compactionjob", JOB);
     assert_ne!(
         condition(&job, "Succeeded").0,

@@ -22,4 +22,5 @@ mod disturbed;
 mod ends;
 mod install;
 mod node;
+mod schedule;
 mod waiting;
