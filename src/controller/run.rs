@@ -218,7 +218,7 @@ async fn work(
 }
 
 /// Says which passes failed, until there are no more.
-async fn told<K, E: std::error::Error>(
+async fn told<K, E: std::error::Error + 'static>(
     passes: impl Stream<Item = Result<K, kube::runtime::controller::Error<PassError, E>>>,
 ) {
     passes

@@ -150,6 +150,7 @@ impl Deciding<'_> {
     fn go_on(&mut self) -> State {
         let spec = &self.observed.schedule.spec;
         self.next.next_schedule_time = None;
+        self.settle_changes();
         let slots = match Slots::new(&spec.schedule, &spec.time_zone, self.observed.now) {
             Ok(slots) => slots,
             Err(error) => {
@@ -157,7 +158,8 @@ impl Deciding<'_> {
                 return State::new(reason_of(&error), Standing::Stalled, error.to_string());
             }
         };
-        self.settle_changes(&slots);
+        self.settle_runs(&slots);
+        self.lift_halt(&slots);
         self.next.effective_schedule = Some(self.effective_schedule());
         let problem = render(&spec.job_template.spec, &slots.in_zone(self.observed.now)).err();
         let problem = problem.map(|problem| problem.to_string());
@@ -177,19 +179,17 @@ impl Deciding<'_> {
     }
 
     /// Slots of another schedule, or of a time when none was to run, are not made up for.
-    fn settle_changes(&mut self, slots: &Slots) {
+    fn settle_changes(&mut self) {
         let (schedule, now) = (self.observed.schedule, seconds(self.observed.now));
         let spec = &schedule.spec;
         let created = schedule.creation_timestamp().map_or(now, |time| time.0.min(now));
         let first = self.slots_from(created);
         let old = self.next.slots.get_or_insert(first).clone();
-        if let Some(Time(slot)) = self.next.last_schedule_time {
-            self.settle(slot);
-        }
         let was_suspended = self.was(ScheduleReason::Suspended);
         if old.schedule != spec.schedule || old.time_zone != spec.time_zone {
             if !was_suspended && let Ok(slots) = Slots::new(&old.schedule, &old.time_zone, now) {
                 let why = "schedule or timeZone was changed before it started";
+                self.settle_runs(&slots);
                 self.skip_due(&slots, SkipReason::ScheduleChanged, why);
             }
             self.next.slots = Some(self.slots_from(self.settled_until().max(now)));
@@ -197,9 +197,13 @@ impl Deciding<'_> {
         if was_suspended && !spec.suspend {
             self.settle(now);
         }
+    }
+
+    /// Somebody has done something about the runs that failed.
+    fn lift_halt(&mut self, slots: &Slots) {
         if self.was_halted() && self.is_changed() {
             self.skip_due(slots, SkipReason::Halted, "too many runs in a row had failed");
-            self.settle(now);
+            self.settle(seconds(self.observed.now));
             self.next.consecutive_failures = 0;
         }
     }

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
 use kube::{Resource, ResourceExt};
 use sha2::{Digest, Sha256};
 
@@ -173,7 +173,12 @@ fn job(
         namespace: schedule.namespace(),
         labels: Some(labels),
         annotations: Some(annotations),
-        owner_references: schedule.controller_owner_ref(&()).map(|owner| vec![owner]),
+        owner_references: schedule.controller_owner_ref(&()).map(|owner| {
+            vec![OwnerReference {
+                block_owner_deletion: Some(true),
+                ..owner
+            }]
+        }),
         ..ObjectMeta::default()
     };
     let spec = render(&template.spec, &slots.in_zone(seconds(scheduled)))?;

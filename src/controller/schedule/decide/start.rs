@@ -56,11 +56,7 @@ impl Deciding<'_> {
             return None;
         }
         let slot = self.due_slot(slots)?;
-        if let Some(before) = slots.before(slot).filter(|before| *before > self.settled_until()) {
-            let count = slots.count(self.settled_until(), before);
-            let (reason, why) = self.why_passed_over();
-            self.skip(Some(before), count, reason, &why);
-        }
+        self.pass_over(slots, slot);
         if let Some(limit) = self.limit() {
             if self.due().duration_since(slot) > limit {
                 let (reason, why) = self.why_too_late(limit);
@@ -187,9 +183,34 @@ impl Deciding<'_> {
         (reason, why)
     }
 
+    /// A run is active since before this look.
     fn is_held(&self) -> bool {
-        let policy = self.observed.schedule.spec.concurrency_policy;
-        policy == ConcurrencyPolicy::Forbid && self.observed.runs.iter().any(Run::is_active)
+        let schedule = self.observed.schedule;
+        let active = schedule
+            .status
+            .as_ref()
+            .is_some_and(|status| !status.active.is_empty());
+        active && schedule.spec.concurrency_policy == ConcurrencyPolicy::Forbid
+    }
+
+    /// A run that was made settles its slot. Those that it passed over are told of here, after it was made.
+    pub(super) fn settle_runs(&mut self, slots: &Slots) {
+        let Some(Time(slot)) = self.next.last_schedule_time else {
+            return;
+        };
+        if slot > self.settled_until() {
+            self.pass_over(slots, slot);
+            self.settle(slot);
+        }
+    }
+
+    /// The slots before `slot` have had their chance.
+    fn pass_over(&mut self, slots: &Slots, slot: Timestamp) {
+        if let Some(before) = slots.before(slot).filter(|before| *before > self.settled_until()) {
+            let count = slots.count(self.settled_until(), before);
+            let (reason, why) = self.why_passed_over();
+            self.skip(Some(before), count, reason, &why);
+        }
     }
 
     /// Every slot that is due.

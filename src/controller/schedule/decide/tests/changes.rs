@@ -114,3 +114,13 @@ fn a_schedule_that_is_not_understood_says_so_and_goes_on_when_it_is() {
         assert_eq!(world.made, [run("11:00")]);
     }
 }
+
+#[test]
+fn what_passes_while_the_schedule_is_not_understood_is_not_made_up_for() {
+    let mut world = World::new(json!({}));
+    world.edit(json!({"timeZone": "Europe/Atlantis"}));
+    world.at("09:50:00");
+    world.edit(json!({"timeZone": "Etc/UTC"}));
+    world.at("10:30:00");
+    assert_eq!((world.state(), world.made.len()), ("Scheduled", 0));
+}

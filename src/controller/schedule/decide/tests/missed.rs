@@ -8,7 +8,7 @@ fn of_several_slots_while_the_operator_was_down_the_latest_is_run_and_the_others
     world.at("13:20:00");
     assert_eq!(world.made, [run("13:00")]);
     assert_eq!(world.skipped(), ("12:00".to_owned(), "Missed", 3));
-    assert_eq!(world.told(), ["RunSkipped", "RunStarted"]);
+    assert_eq!(world.told(), ["RunStarted", "RunSkipped"]);
     assert!(world.look(&[]).create.is_none(), "and no other");
 }
 
@@ -116,7 +116,7 @@ fn a_run_that_also_ended_before_its_status_was_written_is_counted_once() {
 fn a_status_that_was_lost_is_made_again_of_the_runs_that_are_there() {
     let mut world = World::new(json!({}));
     world.at("10:00:00");
-    world.schedule.status = None;
+    world.schedule.status = Some(CompactionScheduleStatus::default());
     world.at("10:30:00");
     assert_eq!(
         (world.made.len(), world.active()),
