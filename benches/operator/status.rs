@@ -316,6 +316,7 @@ fn checkpoint(worker: &Worker, batch: i64, sequence: i64) -> Checkpoint {
         bytes_read: batch * BATCH_BYTES,
         bytes_written: batch * BATCH_BYTES,
         skipped_sources: batch * 100,
+        records_kept: 0,
         records_dropped: 0,
         failed_groups: 0,
         attempts: 1,

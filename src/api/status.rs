@@ -127,6 +127,9 @@ pub struct Progress {
     pub bytes_written: i64,
     /// Sources left out because they were bad or missing.
     pub skipped_sources: i64,
+    /// Records that are the latest of their key, as far as that is settled.
+    #[serde(skip_serializing_if = "is_zero_long")]
+    pub records_kept: i64,
     /// Records that were not the latest of their key.
     #[serde(skip_serializing_if = "is_zero_long")]
     pub records_dropped: i64,
@@ -213,6 +216,8 @@ pub struct Checkpoint {
     pub bytes_written: i64,
     #[serde(skip_serializing_if = "is_zero_long")]
     pub skipped_sources: i64,
+    #[serde(skip_serializing_if = "is_zero_long")]
+    pub records_kept: i64,
     #[serde(skip_serializing_if = "is_zero_long")]
     pub records_dropped: i64,
     /// Groups, or pieces of groups, that this shard has given up.

@@ -10,13 +10,13 @@ use kube::runtime::reflector::Store;
 use kube::{Client, Resource, ResourceExt};
 
 use super::memory::Memory;
-use super::metrics::Metrics;
+use super::metrics::{Jobs, Metrics};
 use super::news::Notice;
 use super::objects::PodSettings;
 use super::places::Places;
 use super::pod_changes::PodChanges;
 use super::schedule::is_accounted_for;
-use crate::api::{CompactionJob, CompactionSchedule, condition, conditions};
+use crate::api::{CompactionJob, CompactionJobStatus, CompactionSchedule, condition, conditions};
 use crate::deadline::within;
 
 /// An event is worth so much waiting, and no more.
@@ -139,15 +139,13 @@ impl Context {
 
     /// Brings the gauges up to what is known now.
     pub(super) fn gauge(&self) {
-        let mut states = HashMap::<String, i64>::new();
+        let mut jobs = Jobs::default();
         for job in self.jobs() {
-            let ready = job
-                .status
-                .as_ref()
-                .and_then(|s| condition(&s.conditions, conditions::READY));
-            *states
-                .entry(ready.map_or("New".to_owned(), |ready| ready.reason.clone()))
-                .or_default() += 1;
+            let status = job.status.as_ref();
+            let ready = status.and_then(|s| condition(&s.conditions, conditions::READY));
+            let state = ready.map_or("New", |ready| &ready.reason);
+            *jobs.states.entry(state.to_owned()).or_default() += 1;
+            jobs.unreachable += i64::from(status.is_some_and(waits_for_store));
         }
         let memories: Vec<_> = {
             let remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
@@ -160,7 +158,7 @@ impl Context {
                 age = age.max(memory.checkpoint_age());
             }
         }
-        self.metrics.gauge(&states, age);
+        self.metrics.gauge(&jobs, age);
         self.metrics.gauge_schedules(&self.schedules());
     }
 
@@ -187,4 +185,12 @@ impl Context {
             tracing::debug!(%error, reason, "an event was not published");
         }
     }
+}
+
+/// Whether a job goes on as soon as it reaches its store.
+fn waits_for_store(status: &CompactionJobStatus) -> bool {
+    let storage = condition(&status.conditions, conditions::STORAGE_ACCESSIBLE);
+    let is_open =
+        !status.has_failed() && !status.is(conditions::SUSPENDED) && status.completion_time.is_none();
+    is_open && storage.is_some_and(|storage| storage.status == "False")
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::deduplicate::Passes;
 use crate::format::{Codec, Offset};
 
-pub(crate) const BODY_VERSION: u32 = 2;
+pub(crate) const BODY_VERSION: u32 = 3;
 pub(crate) const MANIFEST_VERSION: u32 = 1;
 
 /// The state of a shard after one batch. True only when a checkpoint names it.
@@ -29,7 +29,7 @@ pub struct Body {
     /// Outputs that this batch finished.
     pub finished: Vec<OutputRecord>,
     /// Sources that this batch left out.
-    pub skipped: Vec<SkippedSource>,
+    pub skipped: Vec<SkippedAt>,
     /// The group that this body gives up: what outputs it has do not count.
     pub failed: Option<FailedGroup>,
     pub open: Option<OpenOutput>,
@@ -132,6 +132,16 @@ pub struct SkippedPlace {
     pub reason: String,
 }
 
+/// A source that was left out, and its place: work that goes back to before it looks at it again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SkippedAt {
+    pub segment: usize,
+    pub entry: usize,
+    pub key: String,
+    pub reason: String,
+}
+
 /// Bitmaps of survivors, in the order of positions.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -223,6 +233,9 @@ pub struct Totals {
     pub bytes_read: u64,
     pub bytes_written: u64,
     pub skipped: u64,
+    /// Records that are the latest of their key, as far as that is settled; written or not.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub kept: u64,
     /// Records that were not the latest of their key.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub dropped: u64,

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Builds or installs a program that the tests run as a server, at the version that is pinned here, and prints its path.
-# usage: build.sh minio|toxiproxy|versitygw|moto
+# Builds or installs a program that the tests and benchmarks run, at the version that is pinned here, and prints its path.
+# usage: build.sh minio|toxiproxy|versitygw|moto|duckdb
 set -eu
 
 name=${1:?usage: build.sh NAME}
@@ -14,6 +14,7 @@ versitygw)
     cd versitygw
     go_programs "-s -w" versitygw github.com/versity/versitygw github.com/versity/versitygw/cmd/versitygw
     ;;
-moto) moto/install.sh ;;
+moto) ./python.sh moto moto_server ;;
+duckdb) ./python.sh duckdb python3 ;;
 *) echo "build.sh: no server is called '$name'; add it to build.sh, and to a go.mod with its tools.go" >&2; exit 2 ;;
 esac

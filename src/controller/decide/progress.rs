@@ -17,10 +17,16 @@ impl Deciding<'_> {
         let sum = |field: fn(&ShardStatus) -> i64| self.next.shards.iter().map(field).sum::<i64>();
         let (done, total) = (sum(|s| s.checkpoint.batch), sum(|s| s.total_batches));
         let bytes_read = sum(|s| s.checkpoint.bytes_read);
+        // With `deduplicate` most of the work is done before a byte counts as read.
+        let (part, whole) = if self.observed.job.spec.deduplicate.is_some() {
+            (done, total)
+        } else {
+            (bytes_read, plan.source_bytes)
+        };
         let percent = if done == total {
             100
         } else {
-            bytes_read.saturating_mul(100) / plan.source_bytes.max(1)
+            part.saturating_mul(100) / whole.max(1)
         };
         let mut progress = Progress {
             summary: format!("{done}/{total}"),
@@ -28,6 +34,7 @@ impl Deciding<'_> {
             bytes_read,
             bytes_written: sum(|s| s.checkpoint.bytes_written),
             skipped_sources: sum(|s| s.checkpoint.skipped_sources),
+            records_kept: sum(|s| s.checkpoint.records_kept),
             records_dropped: sum(|s| s.checkpoint.records_dropped),
             estimated_completion_time: None,
         };

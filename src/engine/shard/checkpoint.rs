@@ -83,6 +83,7 @@ impl Last {
             bytes_read: body.totals.bytes_read as i64,
             bytes_written: body.totals.bytes_written as i64,
             skipped_sources: body.totals.skipped as i64,
+            records_kept: body.totals.kept as i64,
             records_dropped: body.totals.dropped as i64,
             failed_groups: body.totals.failed_groups as i64,
             attempts,

@@ -1,19 +1,21 @@
 //! The work between two checkpoints: bytes in, cuts found, outputs written, the pointer moved.
 
-use bytes::Bytes;
+mod group;
+mod source;
+
 use tokio::time::timeout;
 
-use super::check::{check, excuse};
+use self::group::is_in;
+use self::source::Current;
 use super::checkpoint::Last;
 use super::deduplicate::Survivors;
 use super::outputs::Outputs;
 use super::{Ended, ShardInput};
-use crate::engine::body::{Cursor, Deduplication, FailedGroup, GroupState, SkippedSource, Start, Totals};
-use crate::engine::reader::{Item, Place, Reader, Room};
+use crate::engine::body::{Cursor, Deduplication, FailedGroup, GroupState, SkippedAt, Start, Totals};
+use crate::engine::reader::{Item, Reader, Room};
 use crate::engine::{Context, Error};
-use crate::format::{self, Codec, Merge, Offset, Selected, Step};
-use crate::plan::{BATCH_SOURCES, Frozen, Source};
-use crate::store;
+use crate::format::{Codec, Merge, Offset, Step};
+use crate::plan::BATCH_SOURCES;
 
 /// The state between two checkpoints. Dropped whole when anything goes wrong.
 pub(super) struct Work<'a> {
@@ -47,47 +49,12 @@ pub(super) struct Work<'a> {
     batch: Batch,
 }
 
-/// The source that is being merged.
-struct Current {
-    place: Place,
-    source: Source,
-    /// Where the merge goes on inside it.
-    offset: Option<Offset>,
-    /// What is kept of it.
-    selected: Option<Selected>,
-    /// Something of it was handed to the merge.
-    begun: bool,
-    /// It is left out: what is still read of it is dropped.
-    left_out: bool,
-}
-
-impl Current {
-    /// Hands its beginning to the merge, once.
-    fn begin(&mut self, merge: &mut dyn Merge) {
-        if std::mem::replace(&mut self.begun, true) {
-            return;
-        }
-        merge.begin(self.offset.take());
-        if let Some(selected) = self.selected.take() {
-            merge.select(selected);
-        }
-    }
-}
-
-fn new_merge(frozen: &Frozen, codec: Option<Codec>) -> Box<dyn Merge> {
-    if frozen.deduplicate.is_some() {
-        format::selected(&frozen.format, codec)
-    } else {
-        format::merge(&frozen.format, codec)
-    }
-}
-
 /// What has been done since the last checkpoint.
 #[derive(Default)]
 struct Batch {
     bytes: u64,
     sources: u64,
-    skipped: Vec<SkippedSource>,
+    skipped: Vec<SkippedAt>,
     failed: Option<FailedGroup>,
 }
 
@@ -246,160 +213,6 @@ impl<'a> Work<'a> {
         }
     }
 
-    async fn begin_source(&mut self, place: Place, source: Source) -> Result<(), Error> {
-        let (offset, before) = self.resume_at.take().map_or((None, 0), |(at, n)| (Some(at), n));
-        let (mut selected, mut reason) = (None, None);
-        if let Some(survivors) = &mut self.survivors {
-            let selection = survivors.of(place).await?;
-            selected = Some(Selected { selection, before });
-            reason = survivors.left_out(place).map(ToOwned::to_owned);
-        }
-        self.current = Some(Current {
-            place,
-            source,
-            offset,
-            selected,
-            begun: false,
-            left_out: reason.is_some(),
-        });
-        if let Some(reason) = reason {
-            self.leave_out(reason);
-        }
-        Ok(())
-    }
-
-    /// Returns whether a checkpoint was made.
-    async fn enter_group(&mut self, place: Place, group: GroupState) -> Result<bool, Error> {
-        let same = |current: &GroupState| current.directory == group.directory;
-        if self.group.as_ref().is_some_and(same) {
-            return Ok(false);
-        }
-        self.finish_group().await?;
-        self.group = Some(group);
-        let cursor = Cursor {
-            segment: place.segment,
-            entry: place.entry,
-            ..Cursor::default()
-        };
-        if is_in(self.group.as_ref(), self.failed.as_ref()) {
-            self.give_up(cursor).await?;
-            return Ok(true);
-        }
-        self.cut(cursor).await
-    }
-
-    /// Gives the group up from `cursor` on, which is a checkpoint at once: what counts against a limit is never
-    /// held back. What the group has of outputs is removed when the others are published.
-    async fn give_up(&mut self, mut cursor: Cursor) -> Result<(), Error> {
-        if let Some(group) = &mut self.group {
-            group.failed = true;
-        }
-        cursor.group.clone_from(&self.group);
-        self.batch.failed = self.failed.take();
-        self.totals.failed_groups += 1;
-        self.checkpoint(cursor, None).await?;
-        self.last.point(self.context).await?;
-        if self.totals.failed_groups > self.input.max_failed_groups {
-            return Err(Error::TooManyFailedGroups(self.totals.failed_groups));
-        }
-        Ok(())
-    }
-
-    async fn finish_group(&mut self) -> Result<(), Error> {
-        if let Some(mut merge) = self.merge.take() {
-            self.out.clear();
-            merge.finish(&mut self.out);
-            let records = merge.counts().records;
-            self.write(merge.output_codec()).await?;
-            self.count(records);
-            self.counted = 0;
-        }
-        self.close_output().await
-    }
-
-    async fn take_chunk(&mut self, bytes: Result<Bytes, store::Error>, room: Room) -> Result<(), Error> {
-        let frozen = &self.input.plan.frozen;
-        let Some(current) = &mut self.current else {
-            return Ok(());
-        };
-        if current.left_out {
-            return Ok(());
-        }
-        // What was marked is merged or missed.
-        let fresh = !current.begun
-            && current.selected.is_none()
-            && current.offset.is_none_or(|at| at.stored == 0 && at.skip == 0);
-        let bytes = match bytes {
-            Ok(bytes) => bytes,
-            Err(error) => {
-                current.left_out = true;
-                return self.source_unreadable(error, fresh);
-            }
-        };
-        self.batch.bytes += bytes.len() as u64;
-        if fresh && frozen.skip_bad {
-            match check(self.context, frozen, &current.source, bytes.clone()).await {
-                Ok(()) => {}
-                Err(Error::BadSource { problem, .. }) => {
-                    current.left_out = true;
-                    self.leave_out(problem.to_string());
-                    return Ok(());
-                }
-                Err(Error::Store(error)) => {
-                    current.left_out = true;
-                    return self.source_unreadable(error, true);
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        let codec = self.group.as_ref().and_then(|group| group.codec);
-        let merge = self.merge.get_or_insert_with(|| new_merge(frozen, codec));
-        current.begin(merge.as_mut());
-        merge.feed(bytes);
-        self.room = Some(room);
-        self.draining = true;
-        self.at_cut = false;
-        Ok(())
-    }
-
-    /// `fresh`: nothing of the source has been merged, so that it may be left out.
-    fn source_unreadable(&mut self, error: store::Error, fresh: bool) -> Result<(), Error> {
-        let Some(current) = &self.current else {
-            return Err(error.into());
-        };
-        let reason = excuse(error, &self.input.plan.frozen, &current.source.key, fresh)?;
-        self.leave_out(reason);
-        Ok(())
-    }
-
-    fn leave_out(&mut self, reason: String) {
-        let Some(current) = &self.current else { return };
-        tracing::warn!(key = current.source.key, reason, "source left out");
-        self.totals.skipped += 1;
-        self.batch.skipped.push(SkippedSource {
-            key: current.source.key.clone(),
-            reason,
-        });
-    }
-
-    /// No more bytes of the current source will be read. Returns whether a checkpoint was made.
-    async fn end_source(&mut self) -> Result<bool, Error> {
-        let Some(current) = &mut self.current else {
-            return Ok(false);
-        };
-        let given_up = self.group.as_ref().is_some_and(|group| group.failed);
-        if current.left_out || given_up {
-            return self.source_done(self.at_cut).await;
-        }
-        let frozen = &self.input.plan.frozen;
-        let codec = self.group.as_ref().and_then(|group| group.codec);
-        let merge = self.merge.get_or_insert_with(|| new_merge(frozen, codec));
-        current.begin(merge.as_mut());
-        merge.end_source();
-        self.draining = true;
-        Ok(false)
-    }
-
     /// Hands out what the merge has. Returns whether a checkpoint was made, with more to hand out.
     async fn drain(&mut self) -> Result<bool, Error> {
         loop {
@@ -446,24 +259,6 @@ impl<'a> Work<'a> {
                 }
             }
         }
-    }
-
-    async fn source_done(&mut self, cut: bool) -> Result<bool, Error> {
-        let Some(Current { place, source, .. }) = self.current.take() else {
-            return Ok(false);
-        };
-        self.totals.sources += 1;
-        self.totals.bytes_read += source.size;
-        self.batch.sources += 1;
-        if !cut {
-            return Ok(false);
-        }
-        self.cut(Cursor {
-            segment: place.segment,
-            entry: place.entry + 1,
-            ..Cursor::default()
-        })
-        .await
     }
 
     /// Appends what the merge handed out to the open output.
@@ -534,9 +329,4 @@ impl<'a> Work<'a> {
         self.last_cut.batch = self.last.checkpoint.batch;
         Ok(())
     }
-}
-
-/// Whether this is the group that is to be given up.
-fn is_in(group: Option<&GroupState>, failed: Option<&FailedGroup>) -> bool {
-    matches!((group, failed), (Some(group), Some(failed)) if group.directory == failed.group)
 }

@@ -340,6 +340,8 @@ impl<'a> Mark<'a> {
         self.state.stage = Stage::Settle;
         self.state.end = end;
         self.checkpoint(self.state.start.clone()).await?;
+        let (records, runs) = (self.state.records, self.state.runs.len());
+        tracing::info!(records, runs, "marked the records of the stretch");
         Ok(BatchEnd::Marked)
     }
 }

@@ -62,6 +62,8 @@ impl Settle<'_> {
         let Some(range) = self.state.passes.next(entries, capacity) else {
             self.state.stage = Stage::Write;
             self.checkpoint().await?;
+            let (kept, passes) = (self.state.kept, self.state.passes.done);
+            tracing::info!(kept, passes, "settled which records of the stretch are kept");
             return Ok(false);
         };
         if self.state.passes.too_many(entries, capacity) {
@@ -138,6 +140,7 @@ impl Settle<'_> {
         // No output is open while it is settled what outputs hold.
         body.redone_to = None;
         if self.state.stage == Stage::Write {
+            body.totals.kept += self.state.kept;
             body.totals.dropped += self.state.records - self.state.kept;
         }
         body.deduplicate = Some(self.state.clone());
