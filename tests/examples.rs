@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use compaction_operator::api::SourceDisposition;
+use compaction_operator::api::{CompactionSchedule, SourceDisposition};
 use compaction_operator::local::manifest;
 
 #[test]
@@ -17,4 +17,14 @@ fn every_example_is_a_valid_job_that_keeps_its_sources() {
         let job = manifest::read(&examples.join(name), None).unwrap();
         assert_eq!(job.spec.source_disposition, SourceDisposition::Retain, "{name}");
     }
+}
+
+#[test]
+fn the_example_of_a_schedule_is_valid_and_keeps_its_sources() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/schedule.yaml");
+    let schedule: CompactionSchedule =
+        serde_saphyr::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    schedule.check(None).unwrap();
+    let job = schedule.spec.job_template.spec;
+    assert_eq!(job.source_disposition, SourceDisposition::Retain);
 }

@@ -11,6 +11,10 @@ pub mod types {
     pub const SUCCEEDED: &str = "Succeeded";
     pub const SUSPENDED: &str = "Suspended";
     pub const STORAGE_ACCESSIBLE: &str = "StorageAccessible";
+    /// Of a schedule: too many runs in a row have failed.
+    pub const HALTED: &str = "Halted";
+    /// Of a schedule.
+    pub const LAST_RUN_SUCCEEDED: &str = "LastRunSucceeded";
 }
 
 /// Names the reasons once, so that no list of them forgets one.

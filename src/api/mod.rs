@@ -9,16 +9,18 @@ mod message;
 pub mod names;
 mod quantity;
 mod reference;
+mod schedule;
 mod status;
 mod validate;
 
 pub use condition::{Reason, condition, set_condition, types as conditions};
-pub use crd::crds_yaml;
+pub use crd::{crds, crds_yaml};
 pub use deduplicate::{Deduplicate, OnUnkeyedRecord, Tombstone};
 pub use job::*;
 pub use message::{MAX_MESSAGE_BYTES, bounded};
 pub use quantity::Quantity;
 pub use reference::reference;
+pub use schedule::*;
 pub use status::*;
 pub use validate::{CUT_BYTES, InvalidSpec, Limits, MAX_RECORD_BYTES};
 

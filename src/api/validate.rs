@@ -1,6 +1,10 @@
 //! What a schema cannot say: sizes that parse and fit together.
 
-use super::{CompactionJob, CompactionJobSpec, Quantity};
+use kube::CustomResourceExt;
+use kube::core::cel;
+use serde::Serialize;
+
+use super::{CompactionJob, CompactionJobSpec, CompactionSchedule, Quantity};
 
 /// S3's smallest part that is not the last one, and its largest.
 /// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html>
@@ -73,18 +77,7 @@ impl CompactionJob {
     /// Everything that an API server would refuse, by the schema and the rules of the CRD itself, and
     /// what only a worker would find. `old`: the object that this one replaces, for the immutable fields.
     pub fn check(&self, old: Option<&Self>) -> Result<Limits, Vec<String>> {
-        let mut problems = super::crd::bounds(self).unwrap_or_else(|error| vec![error.to_string()]);
-        let rules = match old {
-            Some(old) => self.validate_cel_update(old),
-            None => self.validate_cel(),
-        };
-        problems.extend(
-            rules
-                .err()
-                .into_iter()
-                .flat_map(kube::core::cel::ValidationErrors::into_vec)
-                .map(|e| e.to_string()),
-        );
+        let mut problems = refusals(self, old);
         match Limits::of(&self.spec) {
             Ok(limits) if problems.is_empty() => Ok(limits),
             Ok(_) => Err(problems),
@@ -96,5 +89,29 @@ impl CompactionJob {
     }
 }
 
+impl CompactionSchedule {
+    /// Everything that an API server would refuse. `old`: the object that this one replaces.
+    pub fn check(&self, old: Option<&Self>) -> Result<(), Vec<String>> {
+        match refusals(self, old) {
+            problems if problems.is_empty() => Ok(()),
+            problems => Err(problems),
+        }
+    }
+}
+
+/// By the schema and the rules of the CRD.
+fn refusals<K: CustomResourceExt + Serialize>(object: &K, old: Option<&K>) -> Vec<String> {
+    let mut problems = super::crd::bounds(object).unwrap_or_else(|error| vec![error.to_string()]);
+    let rules = match old {
+        Some(old) => cel::validate_cel_update(object, old),
+        None => cel::validate_cel(object),
+    };
+    let broken = rules.err().into_iter().flat_map(cel::ValidationErrors::into_vec);
+    problems.extend(broken.map(|error| error.to_string()));
+    problems
+}
+
+#[cfg(test)]
+mod schedule_tests;
 #[cfg(test)]
 mod tests;

@@ -30,7 +30,7 @@ pub enum Error {
     },
     #[error("{kind} {name} exists and belongs to somebody else; remove or rename it")]
     NotOurs { kind: String, name: String },
-    #[error("the job's next status cannot be written as JSON: {0}")]
+    #[error("the next status cannot be written as JSON: {0}")]
     Json(#[from] serde_json::Error),
 }
 
@@ -55,7 +55,7 @@ pub(super) struct Cluster {
 }
 
 impl Cluster {
-    fn api<K>(&self) -> Api<K>
+    pub(super) fn api<K>(&self) -> Api<K>
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
     {
@@ -211,14 +211,14 @@ impl Cluster {
 }
 
 /// Under which name the API server remembers whose a field is.
-fn as_controller() -> PatchParams {
+pub(super) fn as_controller() -> PatchParams {
     PatchParams {
         field_manager: Some("compaction-operator".to_owned()),
         ..PatchParams::default()
     }
 }
 
-async fn call<T>(
+pub(super) async fn call<T>(
     call: &'static str,
     request: impl Future<Output = Result<T, kube::Error>>,
 ) -> Result<T, Error> {
@@ -231,21 +231,26 @@ async fn call<T>(
     }
 }
 
-fn status(error: &kube::Error) -> Option<&kube::core::Status> {
+pub(super) fn status(error: &kube::Error) -> Option<&kube::core::Status> {
     match error {
         kube::Error::Api(status) => Some(status),
         _ => None,
     }
 }
 
-fn message(error: &kube::Error) -> String {
+pub(super) fn message(error: &kube::Error) -> String {
     status(error).map_or_else(|| error.to_string(), |status| status.message.clone())
+}
+
+/// The object breaks the schema or a rule.
+pub(super) fn refused(error: &kube::Error) -> bool {
+    status(error).is_some_and(kube::core::Status::is_invalid)
 }
 
 /// 403 is a quota, an admission policy or a namespace that goes away; 422 a template that no pod can have.
 /// Both may change without the job, and neither is the work's fault.
-fn is_denied(error: &kube::Error) -> bool {
-    status(error).is_some_and(|status| status.is_forbidden() || status.is_invalid())
+pub(super) fn is_denied(error: &kube::Error) -> bool {
+    refused(error) || status(error).is_some_and(kube::core::Status::is_forbidden)
 }
 
 fn patched(answer: Result<CompactionJob, Error>) -> Result<Patched, Error> {
@@ -262,7 +267,7 @@ fn patched(answer: Result<CompactionJob, Error>) -> Result<Patched, Error> {
 }
 
 /// What is to be deleted and is gone, or is another one by now, needs no deleting.
-fn gone<T>(answer: Result<T, Error>) -> Result<(), Error> {
+pub(super) fn gone<T>(answer: Result<T, Error>) -> Result<(), Error> {
     match answer {
         Err(Error::Api { source, .. })
             if status(&source).is_some_and(|s| s.is_not_found() || s.is_conflict()) =>

@@ -1,7 +1,7 @@
 //! What the reconciliations share: the client, the watched jobs, what is remembered of each, metrics and
 //! events.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -15,7 +15,8 @@ use super::news::Notice;
 use super::objects::PodSettings;
 use super::places::Places;
 use super::pod_changes::PodChanges;
-use crate::api::{CompactionJob, CompactionJobStatus, condition, conditions};
+use super::schedule::is_accounted_for;
+use crate::api::{CompactionJob, CompactionJobStatus, CompactionSchedule, condition, conditions};
 use crate::deadline::within;
 
 /// An event is worth so much waiting, and no more.
@@ -31,14 +32,21 @@ pub(super) struct Context {
     pub metrics: Metrics,
     recorder: Recorder,
     /// One a watched namespace, or one for all.
-    stores: Vec<Store<CompactionJob>>,
+    stores: Stores,
     remembered: Mutex<HashMap<String, Remembered>>,
 }
 
-/// Of one job, by its UID.
+/// What the watches have told, each for one namespace or for all.
+#[derive(Default)]
+pub(super) struct Stores {
+    pub jobs: Vec<Store<CompactionJob>>,
+    pub schedules: Vec<Store<CompactionSchedule>>,
+}
+
+/// Of one job or schedule, by its UID.
 #[derive(Clone, Default)]
 struct Remembered {
-    /// The passes over one job never overlap.
+    /// The passes over one job never overlap. Of a schedule nothing is in it.
     memory: Arc<tokio::sync::Mutex<Memory>>,
     /// Passes in a row that ended in an error.
     errors: u32,
@@ -49,7 +57,7 @@ impl Context {
         client: Client,
         pods: PodSettings,
         metrics: Metrics,
-        stores: Vec<Store<CompactionJob>>,
+        stores: Stores,
         pod_changes: Arc<PodChanges>,
     ) -> Self {
         let reporter = Reporter {
@@ -69,41 +77,62 @@ impl Context {
     }
 
     pub(super) fn jobs(&self) -> Vec<Arc<CompactionJob>> {
-        self.stores.iter().flat_map(Store::state).collect()
+        self.stores.jobs.iter().flat_map(Store::state).collect()
     }
 
-    fn of<T>(&self, job: &CompactionJob, what: impl FnOnce(&mut Remembered) -> T) -> T {
+    pub(super) fn jobs_that(&self, are_wanted: impl Fn(&CompactionJob) -> bool) -> Vec<Arc<CompactionJob>> {
+        let stores = self.stores.jobs.iter();
+        stores.flat_map(|store| store.state_filter(&are_wanted)).collect()
+    }
+
+    pub(super) fn schedules(&self) -> Vec<Arc<CompactionSchedule>> {
+        self.stores.schedules.iter().flat_map(Store::state).collect()
+    }
+
+    /// Whether the job's schedule, if it has one, does not know yet how it ended.
+    pub(super) fn is_awaited(&self, job: &CompactionJob) -> bool {
+        let is_owner = |schedule: &CompactionSchedule| {
+            let mut owners = job.owner_references().iter();
+            owners.any(|owner| Some(&owner.uid) == schedule.metadata.uid.as_ref())
+        };
+        let mut stores = self.stores.schedules.iter();
+        let schedule = stores.find_map(|store| store.find(is_owner));
+        schedule.is_some_and(|schedule| !is_accounted_for(&schedule, job))
+    }
+
+    fn of<T>(&self, object: &impl ResourceExt, what: impl FnOnce(&mut Remembered) -> T) -> T {
         let mut remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
-        what(remembered.entry(job.uid().unwrap_or_default()).or_default())
+        what(remembered.entry(object.uid().unwrap_or_default()).or_default())
     }
 
     pub(super) fn memory(&self, job: &CompactionJob) -> Arc<tokio::sync::Mutex<Memory>> {
         self.of(job, |remembered| Arc::clone(&remembered.memory))
     }
 
-    pub(super) fn passed(&self, job: &CompactionJob) {
-        self.of(job, |remembered| remembered.errors = 0);
+    pub(super) fn passed(&self, object: &impl ResourceExt) {
+        self.of(object, |remembered| remembered.errors = 0);
     }
 
     /// One more error; returns how many there were in a row.
-    pub(super) fn erred(&self, job: &CompactionJob) -> u32 {
-        self.of(job, |remembered| {
+    pub(super) fn erred(&self, object: &impl ResourceExt) -> u32 {
+        self.of(object, |remembered| {
             remembered.errors = remembered.errors.saturating_add(1);
             remembered.errors
         })
     }
 
-    /// Lets go of what is remembered of jobs that are gone.
+    /// Lets go of what is remembered of jobs and schedules that are gone.
     pub(super) fn forget(&self) {
         let jobs: HashMap<String, Arc<CompactionJob>> = self
             .jobs()
             .into_iter()
             .map(|job| (job.uid().unwrap_or_default(), job))
             .collect();
+        let schedules: HashSet<String> = self.schedules().iter().filter_map(|s| s.uid()).collect();
         self.remembered
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .retain(|uid, _| jobs.contains_key(uid));
+            .retain(|uid, _| jobs.contains_key(uid) || schedules.contains(uid));
         self.places.forget(&jobs);
         self.pod_changes.forget(|uid| jobs.contains_key(uid));
     }
@@ -130,10 +159,11 @@ impl Context {
             }
         }
         self.metrics.gauge(&jobs, age);
+        self.metrics.gauge_schedules(&self.schedules());
     }
 
     /// Tells people; a lost event must not hold up the work.
-    pub(super) async fn publish(&self, job: &CompactionJob, notice: Notice) {
+    pub(super) async fn publish<K: Resource<DynamicType = ()>>(&self, object: &K, notice: Notice) {
         let Notice {
             warning,
             reason,
@@ -150,7 +180,7 @@ impl Context {
             action: "Reconcile".to_owned(),
             secondary: None,
         };
-        let published = within(EVENT, self.recorder.publish(&event, &job.object_ref(&()))).await;
+        let published = within(EVENT, self.recorder.publish(&event, &object.object_ref(&()))).await;
         if let Ok(Err(error)) = &published {
             tracing::debug!(%error, reason, "an event was not published");
         }

@@ -1,12 +1,14 @@
 //! What `/metrics` shows, under the names that dashboards of controllers know, and a few of our own. Every
-//! label is from a closed list; no job, bucket or key is named.
+//! label is from a closed list, but for the namespace and the name of a schedule: as many as users have made, and
+//! gone with it. No job, bucket or key is named.
 
 use std::collections::HashMap;
 use std::ops::Deref;
-use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use kube::ResourceExt;
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -15,7 +17,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
 use super::news::Counts;
-use crate::api::Reason;
+use crate::api::{CompactionSchedule, Reason};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Pass {
@@ -48,7 +50,11 @@ struct Election {
     name: String,
 }
 
-const CONTROLLER: &str = "compactionjob";
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Schedule {
+    namespace: String,
+    schedule: String,
+}
 
 /// The jobs at one moment.
 #[derive(Debug, Default)]
@@ -62,7 +68,7 @@ pub(super) struct Jobs {
 /// Cheap to clone; all clones count together.
 #[derive(Clone)]
 pub struct Metrics {
-    registry: std::sync::Arc<Mutex<Registry>>,
+    registry: Arc<Mutex<Registry>>,
     passes: Family<Pass, Counter>,
     errors: Family<Controller, Counter>,
     seconds: Family<Controller, Histogram>,
@@ -79,12 +85,16 @@ pub struct Metrics {
     deadlines_exceeded: Counter,
     fenced: Counter,
     checkpoint_age: Gauge<f64, AtomicU64>,
+    next_run: Family<Schedule, Gauge>,
+    last_success: Family<Schedule, Gauge>,
+    missed_runs: Family<Schedule, Counter>,
+    consecutive_failures: Family<Schedule, Gauge>,
 }
 
 impl Default for Metrics {
     fn default() -> Self {
         let metrics = Self {
-            registry: std::sync::Arc::default(),
+            registry: Arc::default(),
             passes: Family::default(),
             errors: Family::default(),
             seconds: Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.005, 2.0, 12))),
@@ -101,6 +111,10 @@ impl Default for Metrics {
             deadlines_exceeded: Counter::default(),
             fenced: Counter::default(),
             checkpoint_age: Gauge::default(),
+            next_run: Family::default(),
+            last_success: Family::default(),
+            missed_runs: Family::default(),
+            consecutive_failures: Family::default(),
         };
         // A counter that begins at its first event has not risen, for Prometheus.
         for reason in Reason::ALL.iter().filter(|reason| reason.is_failure()) {
@@ -118,7 +132,7 @@ impl Metrics {
         let mut all = |name: &str, help: &str, metric: &dyn Register| metric.register(registry, name, help);
         all(
             "controller_runtime_reconcile",
-            "Passes over a job, by result",
+            "Passes over a job or a schedule, by result",
             &self.passes,
         );
         all(
@@ -192,17 +206,34 @@ impl Metrics {
             "The longest time for which a running worker has shown no new checkpoint",
             &self.checkpoint_age,
         );
+        all(
+            "compaction_schedule_next_run_timestamp_seconds",
+            "When the next slot of a schedule starts; absent while none will",
+            &self.next_run,
+        );
+        all(
+            "compaction_schedule_last_success_timestamp_seconds",
+            "When a run of a schedule succeeded last",
+            &self.last_success,
+        );
+        all(
+            "compaction_schedule_missed_runs",
+            "Slots of a schedule that came and were not run",
+            &self.missed_runs,
+        );
+        all(
+            "compaction_schedule_consecutive_failures",
+            "Runs of a schedule that failed since the last that succeeded",
+            &self.consecutive_failures,
+        );
     }
 
     /// A pass begins; ends when the returned guard is dropped.
-    pub(super) fn pass(&self) -> PassUnderWay<'_> {
-        self.active
-            .get_or_create(&Controller {
-                controller: CONTROLLER,
-            })
-            .inc();
+    pub(super) fn pass(&self, controller: &'static str) -> PassUnderWay<'_> {
+        self.active.get_or_create(&Controller { controller }).inc();
         PassUnderWay {
             metrics: self,
+            controller,
             began: tokio::time::Instant::now(),
         }
     }
@@ -244,6 +275,33 @@ impl Metrics {
         self.checkpoint_age.set(checkpoint_age.as_secs_f64());
     }
 
+    /// As their statuses say, so that a count goes on where another controller left it.
+    pub(super) fn gauge_schedules(&self, schedules: &[Arc<CompactionSchedule>]) {
+        self.next_run.clear();
+        self.last_success.clear();
+        self.missed_runs.clear();
+        self.consecutive_failures.clear();
+        for schedule in schedules {
+            let Some(status) = &schedule.status else { continue };
+            let labels = Schedule {
+                namespace: schedule.namespace().unwrap_or_default(),
+                schedule: schedule.name_any(),
+            };
+            let failures = i64::from(status.consecutive_failures);
+            self.consecutive_failures.get_or_create(&labels).set(failures);
+            let missed = u64::try_from(status.missed_runs).unwrap_or_default();
+            self.missed_runs.get_or_create(&labels).inc_by(missed);
+            for (gauge, time) in [
+                (&self.next_run, &status.next_schedule_time),
+                (&self.last_success, &status.last_successful_time),
+            ] {
+                if let Some(time) = time {
+                    gauge.get_or_create(&labels).set(time.0.as_second());
+                }
+            }
+        }
+    }
+
     pub(super) fn lead(&self, lease: &str, leads: bool) {
         self.leader
             .get_or_create(&Election {
@@ -276,25 +334,20 @@ impl<M: prometheus_client::registry::Metric + Clone> Register for M {
 
 pub(super) struct PassUnderWay<'a> {
     metrics: &'a Metrics,
+    controller: &'static str,
     began: tokio::time::Instant,
 }
 
 impl PassUnderWay<'_> {
     pub(super) fn end(self, good: bool) {
+        let controller = self.controller;
         let result = if good { "success" } else { "error" };
         let passes = &self.metrics.passes;
-        passes
-            .get_or_create(&Pass {
-                controller: CONTROLLER,
-                result,
-            })
-            .inc();
+        passes.get_or_create(&Pass { controller, result }).inc();
         if !good {
             self.metrics
                 .errors
-                .get_or_create(&Controller {
-                    controller: CONTROLLER,
-                })
+                .get_or_create(&Controller { controller })
                 .inc();
         }
     }
@@ -303,7 +356,7 @@ impl PassUnderWay<'_> {
 impl Drop for PassUnderWay<'_> {
     fn drop(&mut self) {
         let controller = Controller {
-            controller: CONTROLLER,
+            controller: self.controller,
         };
         self.metrics.active.get_or_create(&controller).dec();
         let seconds = self.began.elapsed().as_secs_f64();
@@ -320,8 +373,8 @@ mod tests {
     #[test]
     fn what_is_counted_is_shown_under_the_known_names() {
         let metrics = Metrics::default();
-        metrics.pass().end(true);
-        metrics.pass().end(false);
+        metrics.pass("compactionjob").end(true);
+        metrics.pass("compactionjob").end(false);
         metrics.count(&Counts {
             batches: 3,
             bytes_read: 10,
@@ -357,10 +410,47 @@ mod tests {
             "a state without jobs is not shown"
         );
     }
+
+    fn schedule() -> CompactionSchedule {
+        serde_json::from_value(serde_json::json!({
+            "metadata": {"name": "hourly", "namespace": "data"},
+            "spec": {"schedule": "@hourly", "jobTemplate": {"spec": {
+                "storage": {"s3": {"bucket": "bucket"}}, "source": {"prefix": "in/"}, "output": {"prefix": "out/"},
+            }}},
+            "status": {
+                "nextScheduleTime": "2026-01-01T00:00:00Z", "lastSuccessfulTime": "2025-12-31T23:00:00Z",
+                "missedRuns": 4, "consecutiveFailures": 2,
+            },
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_schedule_is_shown_as_its_status_says_and_not_after_it_is_gone() {
+        let metrics = Metrics::default();
+        let schedules = [Arc::new(schedule())];
+        // Asked a second time it is the same.
+        metrics.gauge_schedules(&schedules);
+        metrics.gauge_schedules(&schedules);
+        let text = metrics.text();
+        for (name, value) in [
+            ("next_run_timestamp_seconds", "1767225600"),
+            ("last_success_timestamp_seconds", "1767222000"),
+            ("missed_runs_total", "4"),
+            ("consecutive_failures", "2"),
+        ] {
+            let line =
+                format!("compaction_schedule_{name}{{namespace=\"data\",schedule=\"hourly\"}} {value}\n");
+            assert!(text.contains(&line), "{line} is not in\n{text}");
+        }
+        metrics.gauge_schedules(&[]);
+        assert!(!metrics.text().contains("hourly"));
+    }
+
     /// A metric with labels is shown once it has been used.
     fn used() -> Metrics {
         let metrics = Metrics::default();
-        metrics.pass().end(false);
+        metrics.pass("compactionjob").end(false);
         metrics.count(&Counts::default());
         metrics.lead("compaction-operator", true);
         let jobs = Jobs {
@@ -368,6 +458,7 @@ mod tests {
             unreachable: 0,
         };
         metrics.gauge(&jobs, Duration::ZERO);
+        metrics.gauge_schedules(&[Arc::new(schedule())]);
         metrics
     }
 

@@ -17,6 +17,7 @@ mod places;
 mod pod_changes;
 mod reconcile;
 mod run;
+mod schedule;
 mod superfluous;
 mod watch;
 

@@ -4,7 +4,9 @@ use json_patch::jsonptr::PointerBuf;
 use json_patch::{AddOperation, Patch, PatchOperation, RemoveOperation, TestOperation};
 use serde_json::{Map, Value, json};
 
-use crate::api::{CompactionJob, CompactionJobStatus, ShardStatus};
+use crate::api::{
+    CompactionJob, CompactionJobStatus, CompactionSchedule, CompactionScheduleStatus, ShardStatus,
+};
 
 /// Fields of a shard that its worker writes; the controller only resets the attempts in a checkpoint.
 const OF_THE_WORKER: [&str; 3] = ["refused", "totalBatches", "index"];
@@ -43,21 +45,44 @@ pub(super) fn difference(
     {
         operations.push(test(&["status", "activeSince"], json!(since)));
     }
-    let (old, next) = (fields(&old)?, fields(next)?);
-    let names: std::collections::BTreeSet<&String> = old.keys().chain(next.keys()).collect();
-    for name in names.into_iter().filter(|name| *name != "shards") {
-        match (old.get(name), next.get(name)) {
-            (before, Some(after)) if before != Some(after) => {
-                operations.push(add(&["status", name], after.clone()));
-            }
-            (Some(_), None) => operations.push(remove(&["status", name])),
-            _ => {}
-        }
-    }
+    operations.extend(changes(&old, next, "shards")?);
     if !operations.is_empty() {
         operations.insert(0, test(&["metadata", "uid"], json!(job.metadata.uid)));
     }
     Ok(Patch(operations))
+}
+
+/// From the status of a schedule to `next`, if nobody has touched the schedule since.
+pub(super) fn of_schedule(
+    schedule: &CompactionSchedule,
+    next: &CompactionScheduleStatus,
+) -> Result<Patch, serde_json::Error> {
+    let old = schedule.status.clone().unwrap_or_default();
+    let mut operations = changes(&old, next, "")?;
+    if !operations.is_empty() {
+        let metadata = &schedule.metadata;
+        let version = test(&["metadata", "resourceVersion"], json!(metadata.resource_version));
+        operations.insert(0, version);
+        operations.insert(0, test(&["metadata", "uid"], json!(metadata.uid)));
+    }
+    Ok(Patch(operations))
+}
+
+/// The fields of a status that are different, but for one.
+fn changes<S: serde::Serialize>(
+    old: &S,
+    next: &S,
+    but: &str,
+) -> Result<Vec<PatchOperation>, serde_json::Error> {
+    let (old, next) = (fields(old)?, fields(next)?);
+    let names: std::collections::BTreeSet<&String> = old.keys().chain(next.keys()).collect();
+    let change = |name: &String| match (old.get(name), next.get(name)) {
+        (before, Some(after)) if before != Some(after) => Some(add(&["status", name], after.clone())),
+        (Some(_), None) => Some(remove(&["status", name])),
+        _ => None,
+    };
+    let names = names.into_iter().filter(|name| *name != but);
+    Ok(names.filter_map(change).collect())
 }
 
 /// What has published is not failed: the sequence of shard 0 rises with the publication.

@@ -21,6 +21,8 @@ use crate::api::{CompactionJob, CompactionJobStatus};
 const LOOK: Duration = Duration::from_secs(30);
 /// After how long a worker that has not started is asked what it waits for.
 const STARTED: Duration = Duration::from_secs(5);
+/// How often a job that has outlived its end is looked at while its schedule has not told of the end.
+const AWAITED: Duration = Duration::from_secs(5);
 /// How often any job is, in case the watch missed something.
 const RESYNC: Duration = Duration::from_mins(10);
 /// How long after its grace a pod is taken for lost if nobody confirms that it ended.
@@ -71,6 +73,11 @@ pub(super) async fn pass(
         },
     )?;
     let wait = memory.hold_back(job, &mut decision);
+    if decision.expired && context.is_awaited(job) {
+        // Its schedule would not know how it ended.
+        decision.expired = false;
+        decision.wake = Some(AWAITED);
+    }
     let fresh = if decision.patch.0.is_empty() {
         job.clone()
     } else {

@@ -1,30 +1,31 @@
-//! The controller process: waits for its CRDs and for the Lease, watches jobs and pods, and makes passes
+//! The controller process: waits for its CRDs and for the Lease, watches jobs, pods and schedules, and makes passes
 //! until it is told to stop or loses the Lease.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use futures::{StreamExt, TryStreamExt, future, stream};
+use futures::{FutureExt, Stream, StreamExt, TryStreamExt, future};
+use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::Pod;
 use kube::core::DeserializeGuard;
 use kube::runtime::controller::{Action, Config as Concurrency};
 use kube::runtime::reflector::{self, Store};
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::runtime::{Controller, WatchStreamExt};
-use kube::{Api, Client, Config, ResourceExt};
+use kube::{Api, Client, Config, Resource, ResourceExt};
 use kube_lease_manager::LeaseManager;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::cluster::Error as PassError;
-use super::context::Context;
+use super::context::{Context, Stores};
 use super::http::{self, Health, Ready};
 use super::lease;
 use super::metrics::Metrics;
 use super::objects::{JOB_UID, PodSettings};
 use super::pod_changes::PodChanges;
-use super::reconcile;
+use super::{reconcile, schedule};
 use crate::api::{CompactionJob, GROUP, VERSION};
 use crate::deadline::within;
 
@@ -33,8 +34,10 @@ const ANSWER: Duration = Duration::from_secs(15);
 const CONNECT: Duration = Duration::from_secs(5);
 /// A whole pass: every call in it has a deadline of its own.
 const PASS: Duration = Duration::from_mins(2);
+const CRDS: [&str; 2] = ["compactionjobs", "compactionschedules"];
 const LOOK_FOR_CRDS: Duration = Duration::from_secs(2);
 const FORGET: Duration = Duration::from_mins(1);
+const CONTROLLER: &str = "compactionjob";
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_mins(5);
 
@@ -112,13 +115,22 @@ async fn wait_for_crds(client: &Client) {
     let mut told = false;
     loop {
         match within(ANSWER, client.list_api_group_resources(&version)).await {
-            Ok(Ok(resources)) if resources.resources.iter().any(|r| r.name == "compactionjobs") => return,
+            Ok(Ok(known))
+                if CRDS
+                    .iter()
+                    .all(|crd| known.resources.iter().any(|r| r.name == *crd)) =>
+            {
+                return;
+            }
             Ok(Err(error)) => tracing::debug!(%error, "the API server does not know {version}"),
             _ => {}
         }
         if !told {
             told = true;
-            tracing::warn!("waits for the CustomResourceDefinition of compactionjobs in {version}");
+            tracing::warn!(
+                "waits for the CustomResourceDefinitions of {} in {version}",
+                CRDS.join(" and ")
+            );
         }
         tokio::time::sleep(LOOK_FOR_CRDS).await;
     }
@@ -166,10 +178,18 @@ async fn work(
         names => names.iter().map(|name| Some(name.as_str())).collect(),
     };
     let changes = Arc::new(PodChanges::default());
-    let (stores, controllers): (Vec<_>, Vec<_>) = scopes
-        .into_iter()
-        .map(|namespace| watch(namespace, &watching, &changes, settings.concurrency, stop))
-        .unzip();
+    let mut stores = Stores::default();
+    let (mut jobs, mut schedules) = (Vec::new(), Vec::new());
+    for namespace in scopes {
+        let (ends, ended) = schedule::Ends::new();
+        let (store, controller) = watch(namespace, &watching, &changes, ends, settings.concurrency, stop);
+        stores.jobs.push(store);
+        jobs.push(controller);
+        let (store, controller) =
+            schedule::watch(api(&watching, namespace), ended, settings.concurrency, stop);
+        stores.schedules.push(store);
+        schedules.push(controller);
+    }
     let context = Arc::new(Context::new(
         calling,
         settings.pods.clone(),
@@ -178,16 +198,13 @@ async fn work(
         changes,
     ));
     shown.context.set(Arc::clone(&context)).ok();
-    let passes = controllers
+    let jobs = jobs
         .into_iter()
-        .map(|controller| controller.run(pass, after_error, Arc::clone(&context)));
-    let passes = stream::select_all(passes.map(StreamExt::boxed)).for_each(|passed| async {
-        match passed {
-            // Normal after a deletion: a pod of a job that is gone.
-            Ok(_) | Err(kube::runtime::controller::Error::ObjectNotFound(_)) => {}
-            Err(error) => tracing::warn!(%error, "a pass failed"),
-        }
+        .map(|controller| told(controller.run(pass, after_error, Arc::clone(&context))).boxed());
+    let schedules = schedules.into_iter().map(|controller| {
+        told(controller.run(schedule::pass, schedule::after_error, Arc::clone(&context))).boxed()
     });
+    let passes = future::join_all(jobs.chain(schedules));
     let forget = async {
         loop {
             tokio::time::sleep(FORGET).await;
@@ -195,8 +212,34 @@ async fn work(
         }
     };
     tokio::select! {
-        () = passes => {}
+        _ = passes => {}
         () = forget => {}
+    }
+}
+
+/// Says which passes failed, until there are no more.
+async fn told<K, E: std::error::Error + 'static>(
+    passes: impl Stream<Item = Result<K, kube::runtime::controller::Error<PassError, E>>>,
+) {
+    passes
+        .for_each(|passed| async {
+            match passed {
+                // Normal after a deletion: a pod of a job that is gone, a job of a schedule.
+                Ok(_) | Err(kube::runtime::controller::Error::ObjectNotFound(_)) => {}
+                Err(error) => tracing::warn!(%error, "a pass failed"),
+            }
+        })
+        .await;
+}
+
+/// Objects of a kind in one namespace, or in all.
+fn api<K>(client: &Client, namespace: Option<&str>) -> Api<K>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+{
+    match namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
     }
 }
 
@@ -205,23 +248,19 @@ fn watch(
     namespace: Option<&str>,
     client: &Client,
     changes: &Arc<PodChanges>,
+    ends: schedule::Ends,
     concurrency: u16,
     stop: &CancellationToken,
 ) -> (Store<CompactionJob>, Controller<CompactionJob>) {
-    let jobs: Api<DeserializeGuard<CompactionJob>> = match namespace {
-        Some(namespace) => Api::namespaced(client.clone(), namespace),
-        None => Api::all(client.clone()),
-    };
-    let pods: Api<Pod> = match namespace {
-        Some(namespace) => Api::namespaced(client.clone(), namespace),
-        None => Api::all(client.clone()),
-    };
+    let jobs: Api<DeserializeGuard<CompactionJob>> = api(client, namespace);
+    let pods: Api<Pod> = api(client, namespace);
     let (store, writer) = reflector::store();
     let jobs = watcher(jobs, watcher::Config::default())
         .try_filter_map(|event| async move { Ok(understood(event)) })
         .default_backoff()
         .modify(forget_what_is_not_needed)
         .reflect(writer)
+        .inspect_ok(move |event| ends.tell(event))
         .applied_objects();
     let changes = Arc::clone(changes);
     let pods = watcher(pods, watcher::Config::default().labels(JOB_UID))
@@ -235,61 +274,69 @@ fn watch(
     (store, controller)
 }
 
-/// A job that this version does not understand is left alone, and does not keep the others from being seen.
-fn understood(event: Event<DeserializeGuard<CompactionJob>>) -> Option<Event<CompactionJob>> {
-    let sound = |guard: DeserializeGuard<CompactionJob>| match guard.0 {
-        Ok(job) => Some(job),
+/// An object that this version does not understand is left alone, and does not keep the others from being seen.
+pub(super) fn understood<K: Resource<DynamicType = ()>>(
+    event: Event<DeserializeGuard<K>>,
+) -> Option<Event<K>> {
+    let sound = |guard: DeserializeGuard<K>| match guard.0 {
+        Ok(object) => Some(object),
         Err(invalid) => {
+            let kind = K::kind(&());
             let name = invalid.metadata.name.unwrap_or_default();
             let namespace = invalid.metadata.namespace.unwrap_or_default();
             tracing::error!(
                 namespace,
                 name,
                 error = invalid.error,
-                "a CompactionJob is not understood"
+                "a {kind} is not understood"
             );
             None
         }
     };
     Some(match event {
-        Event::Apply(job) => Event::Apply(sound(job)?),
-        Event::InitApply(job) => Event::InitApply(sound(job)?),
-        Event::Delete(job) => Event::Delete(sound(job)?),
+        Event::Apply(object) => Event::Apply(sound(object)?),
+        Event::InitApply(object) => Event::InitApply(sound(object)?),
+        Event::Delete(object) => Event::Delete(sound(object)?),
         Event::Init => Event::Init,
         Event::InitDone => Event::InitDone,
     })
 }
 
-/// Most of a job's size, and nothing that is looked at.
-fn forget_what_is_not_needed(job: &mut CompactionJob) {
-    job.metadata.managed_fields = None;
-    if let Some(annotations) = &mut job.metadata.annotations {
-        annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
-    }
+/// Most of an object's size, and nothing that is looked at.
+pub(super) fn forget_what_is_not_needed(object: &mut impl ResourceExt) {
+    object.managed_fields_mut().clear();
+    object
+        .annotations_mut()
+        .remove("kubectl.kubernetes.io/last-applied-configuration");
 }
 
 async fn pass(job: Arc<CompactionJob>, context: Arc<Context>) -> Result<Action, PassError> {
     let memory = context.memory(&job);
     let mut memory = memory.lock().await;
-    let under_way = context.metrics.pass();
+    let under_way = context.metrics.pass(CONTROLLER);
     let passed = within(PASS, Box::pin(reconcile::pass(&context, &job, &mut memory))).await;
     let passed = passed.unwrap_or(Err(PassError::Late {
         call: "a pass over the job",
     }));
     under_way.end(passed.is_ok());
     let wait = passed?;
-    context.passed(&job);
+    context.passed(&*job);
     Ok(wait.map_or_else(Action::await_change, Action::requeue))
 }
 
 fn after_error(job: Arc<CompactionJob>, error: &PassError, context: Arc<Context>) -> Action {
-    let errors = context.erred(&job);
+    let errors = context.erred(&*job);
     tracing::warn!(
         namespace = job.namespace(),
         name = job.name_any(),
         %error,
         "a pass is repeated"
     );
+    pause(errors)
+}
+
+/// After so many errors in a row.
+pub(super) fn pause(errors: u32) -> Action {
     let pause = FIRST_PAUSE * 2_u32.saturating_pow(errors.min(9).saturating_sub(1));
     let pause = pause.min(LONGEST_PAUSE);
     Action::requeue(pause.mul_f64(0.5 + fastrand::f64() / 2.0))

@@ -150,3 +150,36 @@ fn a_workers_token_opens_nothing_but_its_own_job() {
     ]);
     assert_eq!(role["rules"], granted);
 }
+
+#[test]
+fn the_operator_reads_schedules_and_writes_nothing_but_their_status() {
+    let site = Site::new("operator-rights");
+    let account = format!("system:serviceaccount:{}:operator", site.namespace);
+    let may = |verb: &str, what: &str| {
+        let asked = ["auth", "can-i", verb, what, "--as", &account];
+        let output = site.command(&asked).output().unwrap();
+        said(&output).trim() == "yes"
+    };
+    for (verb, what) in [
+        ("list", "compactionschedules"),
+        ("watch", "compactionschedules"),
+        ("patch", "compactionschedules/status"),
+        ("create", "compactionjobs"),
+        ("delete", "compactionjobs"),
+    ] {
+        assert!(may(verb, what), "{verb} {what}");
+    }
+    for (verb, what) in [
+        ("create", "compactionschedules"),
+        ("patch", "compactionschedules"),
+        ("update", "compactionschedules"),
+        ("delete", "compactionschedules"),
+        ("update", "compactionschedules/status"),
+        ("update", "compactionjobs"),
+        ("get", "secrets"),
+        ("list", "secrets"),
+        ("get", "configmaps"),
+    ] {
+        assert!(!may(verb, what), "{verb} {what}");
+    }
+}

@@ -12,7 +12,10 @@ use crate::sources::{assert_compacted, put};
 use crate::watch;
 
 const RELEASE: &str = "operator";
-const CRD: &str = "compactionjobs.compaction.dev";
+const CRDS: [&str; 2] = [
+    "compactionjobs.compaction.dev",
+    "compactionschedules.compaction.dev",
+];
 const LATER_FIELD: &str = "fieldOfALaterVersion";
 
 /// `helm COMMAND operator` with a chart and the image that is tested.
@@ -33,10 +36,16 @@ fn release(command: &[&str], chart: &Path, namespace: &str) -> Command {
     release
 }
 
-/// A CRD that others have applied is handed over as the chart's README says.
-fn hand_over_crd(namespace: &str) {
+/// CRDs that others have applied are handed over as the chart's README says.
+fn hand_over_crds(namespace: &str) {
+    for crd in CRDS {
+        hand_over_crd(crd, namespace);
+    }
+}
+
+fn hand_over_crd(crd: &str, namespace: &str) {
     if !kubectl()
-        .args(["get", "crd", CRD])
+        .args(["get", "crd", crd])
         .output()
         .unwrap()
         .status
@@ -45,10 +54,10 @@ fn hand_over_crd(namespace: &str) {
         return;
     }
     let managed = "app.kubernetes.io/managed-by=Helm";
-    run(kubectl().args(["label", "--overwrite", "crd", CRD, managed]));
+    run(kubectl().args(["label", "--overwrite", "crd", crd, managed]));
     let name = format!("meta.helm.sh/release-name={RELEASE}");
     let namespace = format!("meta.helm.sh/release-namespace={namespace}");
-    run(kubectl().args(["annotate", "--overwrite", "crd", CRD, &name, &namespace]));
+    run(kubectl().args(["annotate", "--overwrite", "crd", crd, &name, &namespace]));
 }
 
 /// The chart of a later version, whose job has one more field.
@@ -59,7 +68,7 @@ fn later_chart(directory: &Path) -> PathBuf {
     let text = std::fs::read_to_string(&crds).unwrap();
     let documents = text.split("\n---\n").map(|document| {
         let mut crd: Value = serde_saphyr::from_str(document).unwrap();
-        if crd["metadata"]["name"] == CRD {
+        if crd["metadata"]["name"] == CRDS[0] {
             let schema = &mut crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
             schema["properties"]["spec"]["properties"][LATER_FIELD] = json!({"type": "string"});
         }
@@ -134,7 +143,7 @@ fn example(site: &Site) -> Value {
 fn what_is_installed_for_the_whole_cluster_can_be_watched_upgraded_and_uninstalled() {
     let operator = Site::namespace("install");
     let site = Site::namespace("install-jobs");
-    hand_over_crd(&operator.namespace);
+    hand_over_crds(&operator.namespace);
     run(&mut release(&["install"], &chart(), &operator.namespace));
     operator.kubectl(&["rollout", "status", "deployment/operator", "--timeout=2m"]);
     run(helm().args(["test", RELEASE, "--namespace", &operator.namespace]));
@@ -167,7 +176,7 @@ fn what_is_installed_for_the_whole_cluster_can_be_watched_upgraded_and_uninstall
 
     // Without one, jobs and CRD stay, and workers finish what they do.
     run(helm().args(["uninstall", RELEASE, "--wait", "--namespace", &operator.namespace]));
-    run(kubectl().args(["get", "crd", CRD]));
+    run(kubectl().args(["get", "crd"]).args(CRDS));
     let job = site.get("compactionjob", JOB);
     assert_ne!(
         condition(&job, "Succeeded").0,

@@ -29,4 +29,5 @@ mod gitops;
 mod install;
 mod node;
 mod plugin;
+mod schedule;
 mod waiting;

@@ -298,7 +298,7 @@ impl Site {
             let output = self.command(arguments).output().unwrap();
             eprintln!("$ kubectl {}\n{}", arguments.join(" "), said(&output));
         };
-        look(&["get", "compactionjobs", "--output", "yaml"]);
+        look(&["get", "compactionschedules,compactionjobs", "--output", "yaml"]);
         look(&["get", "pods", "--output", "wide"]);
         look(&["get", "events", "--sort-by", ".lastTimestamp"]);
         let workers = "app.kubernetes.io/name=compaction-worker";
@@ -316,7 +316,13 @@ impl Drop for Site {
         }
         let mut clean_up = vec![
             // While there is an operator to take off their finalizers.
-            self.command(&["delete", "compactionjobs", "--all", "--timeout", "60s"]),
+            self.command(&[
+                "delete",
+                "compactionschedules,compactionjobs",
+                "--all",
+                "--timeout",
+                "60s",
+            ]),
             helm(),
             self.command(&["delete", "namespace", &self.namespace, "--wait=false"]),
         ];

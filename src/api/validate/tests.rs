@@ -145,8 +145,7 @@ fn workers_are_not_restarted_in_place() {
 
 #[test]
 fn the_schema_of_a_template_asks_for_containers_by_name() {
-    let crds = crate::api::crds_yaml().unwrap();
-    let crd: Value = serde_saphyr::from_str(&crds).unwrap();
+    let crd = &crate::api::crds().unwrap()[0];
     let path = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/template/properties/spec";
     let pod = crd.pointer(path).unwrap();
     assert_eq!(pod["required"], json!(["containers"]));

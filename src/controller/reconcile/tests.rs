@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::controller::PodSettings;
+use crate::controller::context::Stores;
 use crate::controller::memory::PROGRESS;
 use crate::controller::metrics::Metrics;
 
@@ -105,7 +106,7 @@ impl Server {
             client,
             PodSettings::default(),
             Metrics::default(),
-            Vec::new(),
+            Stores::default(),
             Arc::default(),
         );
         Self { context, calls, job }

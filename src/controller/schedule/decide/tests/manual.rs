@@ -1,0 +1,89 @@
+//! `manualTrigger`: one run for each change.
+
+use super::*;
+use crate::controller::schedule::runs::manual_name;
+
+#[test]
+fn a_changed_trigger_starts_one_run() {
+    let mut world = World::new(json!({}));
+    world.edit(json!({"manualTrigger": "again"}));
+    world.at("09:40:00");
+    let name = manual_name("hourly", "again");
+    assert_eq!(world.made, [name.clone()]);
+    assert_eq!(world.status().last_manual_trigger.as_deref(), Some("again"));
+    assert_eq!(world.jobs[0].spec.source.prefix, "in/09/");
+    let annotations = world.jobs[0].annotations();
+    assert_eq!(annotations["compaction.dev/manual-trigger"], "again");
+    let last = world.status().last_run.as_ref().unwrap();
+    assert_eq!(last.scheduled_time.0, moment("09:40:00"));
+    world.succeed(&name);
+    world.at("09:50:00");
+    assert_eq!(world.made.len(), 1);
+    world.edit(json!({"manualTrigger": null}));
+    world.at("09:51:00");
+    assert_eq!(
+        (world.made.len(), &world.status().last_manual_trigger),
+        (1, &None)
+    );
+    world.edit(json!({"manualTrigger": "once more"}));
+    world.at("09:52:00");
+    assert_eq!(world.made.len(), 2);
+    world.at("10:00:00");
+    assert!(!world.exists(&run("10:00")), "the slot waits for it");
+    world.succeed(&manual_name("hourly", "once more"));
+    world.at("10:01:00");
+    assert!(world.exists(&run("10:00")), "and is not lost by it");
+}
+
+#[test]
+fn a_trigger_is_obeyed_once_also_if_its_status_was_not_written() {
+    let mut world = World::new(json!({}));
+    world.edit(json!({"manualTrigger": "again"}));
+    world.make();
+    world.succeed(&manual_name("hourly", "again"));
+    world.step();
+    assert_eq!(world.made.len(), 1);
+    assert_eq!(world.told(), ["RunStarted", "RunSucceeded"]);
+}
+
+#[test]
+fn a_trigger_waits_for_an_active_run_and_is_not_lost() {
+    let mut world = World::new(json!({}));
+    world.at("10:00:00");
+    world.edit(json!({"manualTrigger": "again"}));
+    world.at("10:10:00");
+    assert_eq!((world.made.len(), world.state()), (1, "Waiting"));
+    assert!(
+        world.message().starts_with("the run of manualTrigger waits for"),
+        "{}",
+        world.message()
+    );
+    world.succeed(&run("10:00"));
+    world.at("10:20:00");
+    assert_eq!(world.made.len(), 2);
+}
+
+#[test]
+fn a_suspended_schedule_obeys_a_trigger() {
+    let mut world = World::new(json!({"suspend": true}));
+    world.edit(json!({"manualTrigger": "again"}));
+    world.at("10:10:00");
+    assert_eq!(
+        (world.made.clone(), world.state()),
+        (vec![manual_name("hourly", "again")], "Suspended")
+    );
+}
+
+#[test]
+fn a_schedule_made_with_a_trigger_obeys_it() {
+    let world = World::new(json!({"manualTrigger": "first"}));
+    assert_eq!(world.made, [manual_name("hourly", "first")]);
+}
+
+#[test]
+fn a_trigger_and_a_slot_at_one_time_both_run_where_that_is_allowed() {
+    let mut world = World::new(json!({"concurrencyPolicy": "Allow"}));
+    world.edit(json!({"manualTrigger": "again"}));
+    world.at("10:00:00");
+    assert_eq!(world.made, [manual_name("hourly", "again"), run("10:00")]);
+}

@@ -1,0 +1,215 @@
+//! A schedule's runs: their names, how they are made of the template, and what is seen of them. Pure.
+//!
+//! A run's name says for which slot, or for which trigger, it was made, so nothing is made twice whoever tries, and
+//! what was made before a restart is known again.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
+use kube::{Resource, ResourceExt};
+use sha2::{Digest, Sha256};
+
+use super::render::{self, render};
+use super::slots::Slots;
+use crate::api::{CompactionJob, CompactionSchedule, condition, conditions};
+
+/// Label of every run: the UID of its schedule.
+pub(super) const SCHEDULE_UID: &str = "compaction.dev/schedule-uid";
+const SCHEDULE: &str = "compaction.dev/schedule";
+/// Annotations, for people.
+const SCHEDULED_TIME: &str = "compaction.dev/scheduled-time";
+const MANUAL_TRIGGER: &str = "compaction.dev/manual-trigger";
+
+/// What a run was made for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Start {
+    Slot(Timestamp),
+    Manual,
+}
+
+/// What is seen of a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Run {
+    pub name: String,
+    pub uid: String,
+    pub start: Start,
+    pub created: Timestamp,
+    pub state: RunState,
+    /// It is told to go, and is still there.
+    pub leaves: bool,
+    /// Nothing is left to do, disposing included.
+    pub is_through: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum RunState {
+    Active,
+    /// When its outputs were published, or nothing was found to do.
+    Succeeded {
+        reason: String,
+        time: Timestamp,
+    },
+    Failed {
+        reason: String,
+        message: String,
+    },
+}
+
+impl Run {
+    /// `None`: the job belongs to somebody else.
+    pub(super) fn of(schedule: &CompactionSchedule, job: &CompactionJob) -> Option<Self> {
+        let uid = schedule.metadata.uid.as_deref()?;
+        let owned = job.owner_references().iter().any(|owner| owner.uid == uid);
+        // Without the label it is not found when it is looked for.
+        if !owned || job.labels().get(SCHEDULE_UID).is_none_or(|label| label != uid) {
+            return None;
+        }
+        let name = job.name_any();
+        let start = start(&schedule.name_any(), &name)?;
+        let status = job.status.as_ref();
+        Some(Self {
+            uid: job.uid()?,
+            start,
+            created: job
+                .creation_timestamp()
+                .map_or(Timestamp::UNIX_EPOCH, |time| time.0),
+            state: state(job),
+            leaves: job.metadata.deletion_timestamp.is_some(),
+            is_through: status.is_some_and(|s| s.has_failed() || s.completion_time.is_some()),
+            name,
+        })
+    }
+
+    pub(super) fn is_active(&self) -> bool {
+        self.state == RunState::Active
+    }
+
+    /// Its slot. Of a manual run: when it was made.
+    pub(super) fn scheduled(&self) -> Timestamp {
+        match self.start {
+            Start::Slot(slot) => slot,
+            Start::Manual => self.created,
+        }
+    }
+}
+
+/// What is published has succeeded, also if its sources could not be disposed of.
+fn state(job: &CompactionJob) -> RunState {
+    let conditions = job.status.as_ref().map_or(&[][..], |status| &status.conditions);
+    let is_true = |type_: &str| condition(conditions, type_).filter(|c| c.status == "True");
+    if let Some(succeeded) = is_true(conditions::SUCCEEDED) {
+        return RunState::Succeeded {
+            reason: succeeded.reason.clone(),
+            time: succeeded.last_transition_time.0,
+        };
+    }
+    is_true(conditions::STALLED).map_or(RunState::Active, |stalled| RunState::Failed {
+        reason: stalled.reason.clone(),
+        message: stalled.message.clone(),
+    })
+}
+
+/// `<schedule>-<minutes since 1970>`.
+pub(super) fn slot_name(schedule: &str, slot: Timestamp) -> String {
+    format!("{schedule}-{:08}", slot.as_second() / 60)
+}
+
+/// `<schedule>-m<hash of the trigger>`.
+pub(super) fn manual_name(schedule: &str, trigger: &str) -> String {
+    let hash = hex::encode(Sha256::digest(trigger));
+    format!("{schedule}-m{}", &hash[..8])
+}
+
+fn start(schedule: &str, name: &str) -> Option<Start> {
+    let suffix = name.strip_prefix(schedule)?.strip_prefix('-')?;
+    if suffix.starts_with('m') {
+        return Some(Start::Manual);
+    }
+    let minutes: i64 = suffix.parse().ok()?;
+    Some(Start::Slot(
+        Timestamp::from_second(minutes.checked_mul(60)?).ok()?,
+    ))
+}
+
+/// The job of a slot.
+pub(super) fn of_slot(
+    schedule: &CompactionSchedule,
+    slots: &Slots,
+    slot: Timestamp,
+) -> Result<CompactionJob, render::Error> {
+    job(schedule, slots, slot, slot_name(&schedule.name_any(), slot), None)
+}
+
+/// The job of a trigger, scheduled for now.
+pub(super) fn of_trigger(
+    schedule: &CompactionSchedule,
+    slots: &Slots,
+    now: Timestamp,
+    trigger: &str,
+) -> Result<CompactionJob, render::Error> {
+    let name = manual_name(&schedule.name_any(), trigger);
+    job(schedule, slots, now, name, Some(trigger))
+}
+
+fn job(
+    schedule: &CompactionSchedule,
+    slots: &Slots,
+    scheduled: Timestamp,
+    name: String,
+    trigger: Option<&str>,
+) -> Result<CompactionJob, render::Error> {
+    let template = &schedule.spec.job_template;
+    let mut labels = template.metadata.labels.clone();
+    labels.extend(own([
+        (SCHEDULE, schedule.name_any()),
+        (SCHEDULE_UID, schedule.uid().unwrap_or_default()),
+    ]));
+    let mut annotations = template.metadata.annotations.clone();
+    annotations.extend(own([(SCHEDULED_TIME, seconds(scheduled).to_string())]));
+    annotations.extend(own(trigger.map(|trigger| (MANUAL_TRIGGER, trigger.to_owned()))));
+    let metadata = ObjectMeta {
+        name: Some(name),
+        namespace: schedule.namespace(),
+        labels: Some(labels),
+        annotations: Some(annotations),
+        owner_references: schedule.controller_owner_ref(&()).map(|owner| {
+            vec![OwnerReference {
+                block_owner_deletion: Some(true),
+                ..owner
+            }]
+        }),
+        ..ObjectMeta::default()
+    };
+    let spec = render(&template.spec, &slots.in_zone(seconds(scheduled)))?;
+    Ok(CompactionJob {
+        metadata,
+        spec,
+        status: None,
+    })
+}
+
+fn own(pairs: impl IntoIterator<Item = (&'static str, String)>) -> BTreeMap<String, String> {
+    let pairs = pairs.into_iter();
+    pairs.map(|(key, value)| (key.to_owned(), value)).collect()
+}
+
+/// As Kubernetes writes a time.
+pub(super) fn seconds(time: Timestamp) -> Timestamp {
+    Timestamp::from_second(time.as_second()).unwrap_or(time)
+}
+
+/// Whether the schedule's status tells of the job's end, so that it may go.
+pub(in crate::controller) fn is_accounted_for(schedule: &CompactionSchedule, job: &CompactionJob) -> bool {
+    let (Some(run), Some(status)) = (Run::of(schedule, job), &schedule.status) else {
+        return schedule.status.is_some();
+    };
+    let is_known = match run.start {
+        Start::Slot(slot) => {
+            let last = status.last_schedule_time.as_ref();
+            last.is_some_and(|Time(last)| *last >= slot)
+        }
+        Start::Manual => status.last_manual_trigger == schedule.spec.manual_trigger,
+    };
+    is_known && status.active.iter().all(|active| active.uid != run.uid)
+}

@@ -1,0 +1,261 @@
+//! Schedules: jobs that are made at their time, each taking only what is new, whatever becomes of the operator.
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+
+use crate::cluster::said;
+use crate::site::{OPERATOR, Site, condition, text_of};
+use crate::sources::{assert_compacted, put_named};
+use crate::watch;
+
+const SCHEDULE: &str = "every-minute";
+
+/// A schedule over `in/` and `out/`, changed by `spec` as a merge patch.
+fn schedule(site: &Site, name: &str, spec: Value) -> Value {
+    let job = site.job(name, json!({}));
+    let mut schedule = json!({
+        "apiVersion": "compaction.dev/v1alpha1",
+        "kind": "CompactionSchedule",
+        "metadata": {"name": name},
+        "spec": {
+            "schedule": "* * * * *",
+            "successfulJobsHistoryLimit": 20,
+            "jobTemplate": {"metadata": {"labels": {"team": "e2e"}}, "spec": job["spec"]},
+        },
+    });
+    json_patch::merge(&mut schedule["spec"], &spec);
+    schedule
+}
+
+#[track_caller]
+fn until<T>(site: &Site, what: &str, name: &str, look: impl FnMut(&Value) -> Option<T>) -> T {
+    watch::until(what, || site.command(&["get", "compactionschedule", name]), look)
+}
+
+#[track_caller]
+fn until_state(site: &Site, name: &str, state: &str) -> String {
+    until(site, &format!("the state {state}"), name, |schedule| {
+        let (_, reason, message) = condition(schedule, "Ready");
+        (reason == state).then_some(message)
+    })
+}
+
+fn runs(site: &Site, name: &str) -> Vec<Value> {
+    site.list("compactionjobs", &format!("compaction.dev/schedule={name}"))
+}
+
+/// How many sources each run that has succeeded has compacted, if it was any.
+fn compacted(site: &Site, name: &str) -> Vec<i64> {
+    let succeeded = |run: &Value| condition(run, "Succeeded").0 == "True";
+    let runs = runs(site, name).into_iter().filter(succeeded);
+    let sources = runs.filter_map(|run| run["status"]["plan"]["sourceObjects"].as_i64());
+    sources.filter(|sources| *sources > 0).collect()
+}
+
+/// Puts `objects` more objects, and waits until the runs have compacted `total` in all.
+#[track_caller]
+fn arrive(site: &Site, name: &str, objects: usize, total: i64) {
+    put_named(&site.bucket, name, objects);
+    watch::ask(&format!("{total} compacted sources"), || {
+        (compacted(site, SCHEDULE).iter().sum::<i64>() == total).then_some(())
+    });
+}
+
+fn scale(site: &Site, replicas: &str) {
+    site.kubectl(&["scale", "deployment", OPERATOR, "--replicas", replicas]);
+    site.kubectl(&["rollout", "status", "deployment", OPERATOR, "--timeout=3m"]);
+}
+
+/// Waits until the clock shows a second after `minute`.
+fn wait_for(minute: Timestamp) {
+    watch::ask(&format!("the slot {minute}"), || {
+        (Timestamp::now() > minute + SignedDuration::from_secs(1)).then_some(())
+    });
+}
+
+#[test]
+fn each_slot_takes_only_new_work_through_a_restart_and_a_missed_slot() {
+    let site = Site::new("schedule");
+    put_named(&site.bucket, "first", 24);
+    site.apply(&schedule(&site, SCHEDULE, json!({})));
+    arrive(&site, "second", 24, 48);
+    let line = site.kubectl(&["get", "cpts", SCHEDULE]);
+    for word in [
+        "SCHEDULE",
+        "STATE",
+        "NEXT",
+        "LAST SUCCESS",
+        "ACTIVE",
+        "AGE",
+        "* * * * *",
+    ] {
+        assert!(line.contains(word), "{word} is not in {line}");
+    }
+
+    // Another operator goes on where this one was.
+    for pod in site.list("pods", "app.kubernetes.io/name=compaction-operator") {
+        let name = text_of(&pod["metadata"]["name"]);
+        site.kubectl(&["delete", "pod", &name, "--force", "--grace-period=0"]);
+    }
+    arrive(&site, "third", 24, 72);
+
+    // Of two slots without an operator, one is run.
+    scale(&site, "0");
+    let minute = Timestamp::now().as_second() / 60;
+    let missed = Timestamp::from_second((minute + 1) * 60).unwrap();
+    put_named(&site.bucket, "fourth", 24);
+    let before = site.get("compactionschedule", SCHEDULE);
+    wait_for(missed + SignedDuration::from_secs(60));
+    scale(&site, "1");
+    arrive(&site, "fifth", 0, 96);
+    let after = until(&site, "a missed slot", SCHEDULE, |schedule| {
+        schedule["status"]["lastSkip"]
+            .is_object()
+            .then(|| schedule.clone())
+    });
+    let count = |schedule: &Value| schedule["status"]["missedRuns"].as_i64().unwrap_or_default();
+    assert_eq!(count(&after) - count(&before), 1, "{:#}", after["status"]);
+    assert_eq!(after["status"]["lastSkip"]["reason"], "Missed");
+    assert_eq!(after["status"]["lastSkip"]["slotTime"], missed.to_string());
+
+    // Nothing was run twice, nothing taken twice, and nothing lost.
+    let sources = compacted(&site, SCHEDULE);
+    assert!(sources.len() >= 3, "{sources:?}");
+    assert_compacted(&site.bucket);
+    let metrics = site.operator_says("metrics");
+    for name in [
+        "next_run_timestamp_seconds",
+        "last_success_timestamp_seconds",
+        "missed_runs_total",
+        "consecutive_failures",
+    ] {
+        let series = format!(
+            "compaction_schedule_{name}{{namespace=\"{}\",schedule=\"{SCHEDULE}\"}}",
+            site.namespace
+        );
+        assert!(metrics.contains(&series), "{series} is not in {metrics}");
+    }
+    let events = site.kubectl(&[
+        "get",
+        "events",
+        "--field-selector",
+        "involvedObject.kind=CompactionSchedule",
+    ]);
+    for reason in ["RunStarted", "RunSucceeded", "RunSkipped"] {
+        assert!(events.contains(reason), "{reason} is not in {events}");
+    }
+
+    // With the schedule go its jobs.
+    site.kubectl(&["delete", "compactionschedule", SCHEDULE, "--timeout=2m"]);
+    watch::ask("the end of the jobs", || {
+        runs(&site, SCHEDULE).is_empty().then_some(())
+    });
+    watch::ask("the end of the series", || {
+        (!site.operator_says("metrics").contains(SCHEDULE)).then_some(())
+    });
+}
+
+#[test]
+fn a_suspended_schedule_runs_by_hand_and_says_why_a_job_is_refused() {
+    let site = Site::new("schedule-by-hand");
+    put_named(&site.bucket, "first", 24);
+    let suspended = |spec: Value| {
+        let mut all = json!({"suspend": true, "timeZone": "Australia/Lord_Howe"});
+        json_patch::merge(&mut all, &spec);
+        schedule(&site, "by-hand", all)
+    };
+    site.apply(&suspended(json!({})));
+    until_state(&site, "by-hand", "Suspended");
+    assert_eq!(runs(&site, "by-hand").len(), 0);
+    site.kubectl(&["wait", "compactionschedule", "by-hand", "--for=condition=Ready"]);
+
+    let trigger = |text: &str| {
+        let patch = json!({"spec": {"manualTrigger": text}}).to_string();
+        site.kubectl(&[
+            "patch",
+            "compactionschedule",
+            "by-hand",
+            "--type=merge",
+            "-p",
+            &patch,
+        ]);
+    };
+    trigger("once");
+    until(&site, "a run that succeeded", "by-hand", |schedule| {
+        (schedule["status"]["lastRun"]["result"] == "Succeeded").then_some(())
+    });
+    assert_compacted(&site.bucket);
+    let [run] = &runs(&site, "by-hand")[..] else {
+        panic!("{:#?}", runs(&site, "by-hand"))
+    };
+    assert_eq!(
+        run["metadata"]["annotations"]["compaction.dev/manual-trigger"],
+        "once"
+    );
+    assert_eq!(run["metadata"]["labels"]["team"], "e2e");
+    let schedule = site.get("compactionschedule", "by-hand");
+    assert_eq!(schedule["status"]["lastManualTrigger"], "once");
+    assert_eq!(schedule["status"]["active"], Value::Null);
+
+    // What the template becomes is refused: source and output are the same.
+    let clash = json!({"jobTemplate": {"spec": {
+        "source": {"prefix": "${date:in}/"},
+        "output": {"prefix": "in/out/"},
+    }}});
+    site.apply(&suspended(clash));
+    trigger("twice");
+    let refused = until(&site, "a refusal", "by-hand", |schedule| {
+        let skip = &schedule["status"]["lastSkip"];
+        (skip["reason"] == "JobRefused").then(|| text_of(&skip["message"]))
+    });
+    assert!(refused.contains("may not contain each other"), "{refused}");
+    let unknown = json!({"jobTemplate": {"spec": {"source": {"prefix": "${day}/"}}}});
+    site.apply(&suspended(unknown));
+    until(&site, "a message", "by-hand", |schedule| {
+        let (_, _, message) = condition(schedule, "Ready");
+        message.contains("${day} is not known").then_some(())
+    });
+}
+
+#[test]
+fn a_schedule_that_cannot_be_meant_is_refused_with_a_remedy() {
+    let site = Site::bare("schedule-invalid");
+    let cases = [
+        (json!({"schedule": "0 15 * * * *"}), "exactly five fields"),
+        (json!({"schedule": "@every 1h"}), "exactly five fields"),
+        (
+            json!({"schedule": "TZ=Europe/Berlin 0 3 * * *"}),
+            "write it into timeZone",
+        ),
+        (json!({"timeZone": "Local"}), "where the operator runs"),
+        (
+            json!({"startingDeadlineSeconds": 9}),
+            "greater than or equal to 10",
+        ),
+        (
+            json!({"jobTemplate": {"spec": {"mode": "PlanOnly"}}}),
+            "can only be Execute",
+        ),
+        (
+            json!({"jobTemplate": {"spec": {"output": {"prefix": "in/out/"}}}}),
+            "may not contain each other",
+        ),
+        (
+            json!({"jobTemplate": {"spec": {"parallelism": 65}}}),
+            "less than or equal to 64",
+        ),
+        (json!({"surprise": true}), "surprise"),
+    ];
+    for (spec, words) in cases {
+        let output = site.try_apply(&schedule(&site, "odd", spec.clone()));
+        assert!(!output.status.success(), "{spec} is accepted");
+        assert!(said(&output).contains(words), "{spec}: {}", said(&output));
+    }
+    let long = site.try_apply(&schedule(&site, &"x".repeat(37), json!({})));
+    assert!(said(&long).contains("at most 36 characters"), "{}", said(&long));
+
+    // A template may be changed where a job may not.
+    site.apply(&schedule(&site, "changed", json!({"suspend": true})));
+    let other = json!({"jobTemplate": {"spec": {"source": {"prefix": "other/"}, "storage": {"s3": {"bucket": "other"}}}}});
+    site.apply(&schedule(&site, "changed", other));
+}
