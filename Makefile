@@ -19,7 +19,7 @@ test: tools ## Everything that must pass: format, clippy, all tests, the chart, 
 	# of their own.
 	log=$$(mktemp)
 	setsid nice -n 19 sh -c 'for server in minio toxiproxy versitygw moto; do tests/servers/build.sh $$server || exit; done
-	    tests/chart/promtool/build.sh && tests/cluster/programs/build.sh' \
+	    tests/chart/promtool/build.sh && tests/cluster/programs/build.sh && tests/gitops/judge/build.sh' \
 	    >"$$log" 2>&1 </dev/null & builder=$$!
 	trap 'kill -- -$$builder 2>/dev/null || true; rm -f "$$log"' EXIT
 	say 'cargo fmt --check'
@@ -70,8 +70,13 @@ bench: ## Compaction beside a plain copy, the memory of a worker, the operator a
 	cargo bench --locked --bench compaction
 	cargo bench --locked --bench operator
 
+.PHONY: fuzz
+fuzz: ## Alters what is read from outside, and looks whether anything breaks: FUZZ_SECONDS, ten minutes by default.
+	@export FUZZ_SECONDS=$${FUZZ_SECONDS:-600}
+	cargo test --locked --test fuzz -- --nocapture
+
 .PHONY: nightly
-nightly: tools ## The long versions of tests: every fault on the way to the store (root). Prints the table.
+nightly: tools fuzz ## The long versions of tests: fuzzing, every fault on the way to the store (root). Prints the tables.
 	@tests/servers/build.sh minio
 	tests/servers/build.sh toxiproxy
 	table=$$(mktemp)

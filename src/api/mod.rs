@@ -6,6 +6,7 @@ mod crd;
 mod deduplicate;
 mod job;
 mod message;
+pub mod names;
 mod quantity;
 mod reference;
 mod status;

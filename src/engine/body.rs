@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::deduplicate::Passes;
 use crate::format::{Codec, Offset};
 
-pub(crate) const BODY_VERSION: u32 = 2;
+pub(crate) const BODY_VERSION: u32 = 3;
 pub(crate) const MANIFEST_VERSION: u32 = 1;
 
 /// The state of a shard after one batch. True only when a checkpoint names it.
@@ -29,7 +29,7 @@ pub struct Body {
     /// Outputs that this batch finished.
     pub finished: Vec<OutputRecord>,
     /// Sources that this batch left out.
-    pub skipped: Vec<SkippedSource>,
+    pub skipped: Vec<SkippedAt>,
     /// The group that this body gives up: what outputs it has do not count.
     pub failed: Option<FailedGroup>,
     pub open: Option<OpenOutput>,
@@ -129,6 +129,16 @@ pub struct RunOfEntries {
 pub struct SkippedPlace {
     pub segment: usize,
     pub entry: usize,
+    pub reason: String,
+}
+
+/// A source that was left out, and its place: work that goes back to before it looks at it again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SkippedAt {
+    pub segment: usize,
+    pub entry: usize,
+    pub key: String,
     pub reason: String,
 }
 

@@ -1,13 +1,11 @@
 //! The dispose duty: sources that the user no longer wants are deleted (I8).
 
-use std::collections::BTreeSet;
-
 use futures::{StreamExt, TryStreamExt, stream};
 
 use super::consumed::Line;
 use super::failed::FailedGroups;
 use super::fence::Heartbeat;
-use super::publish::{Candidates, Finished, outputs, runs};
+use super::publish::{Candidates, Finished, Skipped, outputs, runs};
 use super::{Context, Error};
 use crate::api::DisposeStatus;
 use crate::store::Deleted;
@@ -54,7 +52,7 @@ async fn delete_sources(
     // Each output is looked at again just before the sources in it go.
     let runs = runs(&context.ledger, finished).await?;
     let failed = FailedGroups::read(context, finished, &runs).await?;
-    let mut skipped = BTreeSet::new();
+    let mut skipped = Skipped::default();
     {
         let mut outputs = outputs(context, &runs, &failed, &mut skipped);
         while outputs.try_next().await?.is_some() {
@@ -62,6 +60,7 @@ async fn delete_sources(
         }
     }
 
+    let skipped = skipped.sources();
     let mut candidates = Candidates::open(context, finished, &failed, &skipped).await?;
     // What is superseded goes like a source, and after all of them.
     let mut superseded = finished.plan.superseded.iter().map(|output| Line {

@@ -11,7 +11,7 @@ use futures::{StreamExt, TryStreamExt};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use super::body::{MANIFEST_VERSION, Run};
+use super::body::{MANIFEST_VERSION, Run, SkippedAt};
 use super::consumed::{Header, Line, Lines};
 use super::failed::FailedGroups;
 use super::fence::Heartbeat;
@@ -178,11 +178,11 @@ pub(crate) fn outputs<'a>(
     context: &'a Context,
     runs: &'a [ShardRun],
     failed: &'a FailedGroups,
-    skipped: &'a mut BTreeSet<SkippedSource>,
+    skipped: &'a mut Skipped,
 ) -> BoxStream<'a, Result<OutputRecord, Error>> {
     bodies(&context.ledger, runs)
-        .map_ok(move |body| {
-            skipped.extend(body.skipped);
+        .map_ok(move |mut body| {
+            skipped.take(&mut body);
             let outputs = body.finished.into_iter();
             stream::iter(outputs.filter(|output| !failed.contains(&output.group)).map(Ok))
         })
@@ -190,6 +190,31 @@ pub(crate) fn outputs<'a>(
         .map_ok(move |output| look_at(context, output))
         .try_buffered(CONCURRENCY)
         .boxed()
+}
+
+/// The sources that were left out, as bodies tell it in their order.
+#[derive(Default)]
+pub(crate) struct Skipped(Vec<(usize, SkippedAt)>);
+
+impl Skipped {
+    /// Where an output was lost, a body goes back to its beginning: what was left out from there on is looked at
+    /// again, and counts only if it is left out again.
+    fn take(&mut self, body: &mut Body) {
+        let cursor = (body.shard, body.cursor.segment, body.cursor.entry);
+        let comes_again =
+            |(shard, source): &mut (usize, SkippedAt)| (*shard, source.segment, source.entry) >= cursor;
+        while self.0.pop_if(comes_again).is_some() {}
+        let skipped = std::mem::take(&mut body.skipped).into_iter();
+        self.0.extend(skipped.map(|source| (body.shard, source)));
+    }
+
+    /// As the manifest names them.
+    pub(crate) fn sources(self) -> BTreeSet<SkippedSource> {
+        let skipped = self.0.into_iter();
+        skipped
+            .map(|(_, SkippedAt { key, reason, .. })| SkippedSource { key, reason })
+            .collect()
+    }
 }
 
 async fn look_at(context: &Context, mut output: OutputRecord) -> Result<OutputRecord, Error> {
@@ -275,7 +300,7 @@ async fn write_files(
     file.append(b",\n\"outputs\": [").await?;
     let (mut count, mut records) = (0_i64, 0);
     let mut heartbeat = Heartbeat::new(&context.fence);
-    let mut skipped = BTreeSet::new();
+    let mut skipped = Skipped::default();
     {
         let mut outputs = outputs(context, runs, failed, &mut skipped);
         while let Some(output) = outputs.try_next().await? {
@@ -285,6 +310,7 @@ async fn write_files(
             heartbeat.step().await?;
         }
     }
+    let skipped = skipped.sources();
     let merged = write_consumed(context, finished, failed, &skipped).await?;
     file.append(b"]").await?;
     let superseded: Vec<&str> = plan.superseded.iter().map(|output| output.key.as_str()).collect();

@@ -7,10 +7,8 @@ use std::process::Stdio;
 
 use serde_json::{Value, json};
 
-use super::common::Endpoint;
-use super::common::program::{BUCKET, STATE_PREFIX, Said, Workplace, finish, signal, wait_for};
+use super::common::program::{STATE_PREFIX, Said, Workplace, finish, signal, wait_for};
 use super::lines;
-use compaction_operator::local::server;
 
 /// A job that was killed with an upload open, and its UID.
 fn killed() -> (Workplace, String) {
@@ -69,27 +67,6 @@ fn states(said: &Said) -> BTreeMap<String, String> {
 }
 
 /// Keys of the uploads that the store itself has open.
-fn open_uploads(place: &Workplace) -> Vec<String> {
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    runtime.block_on(async {
-        let server = server::start(place.store()).await.unwrap();
-        let endpoint = Endpoint {
-            url: server.endpoint(),
-            access_key: server.keys().access_key,
-            secret_key: server.keys().secret_key,
-        };
-        let listed = endpoint
-            .client()
-            .list_multipart_uploads()
-            .bucket(BUCKET)
-            .send()
-            .await;
-        server.stop().await;
-        let uploads = listed.unwrap().uploads.unwrap_or_default();
-        uploads.into_iter().map(|upload| upload.key.unwrap()).collect()
-    })
-}
-
 /// Somebody deletes the job without its clean-up.
 fn forget(place: &Workplace) {
     fs::remove_file(place.state_path()).unwrap();
@@ -115,7 +92,7 @@ fn runs_and_survivors_of_a_lost_job_are_swept() {
 fn what_a_lost_job_has_left_is_shown_and_then_swept() {
     let (place, uid) = killed();
     forget(&place);
-    let (objects, uploads) = (place.objects(""), open_uploads(&place));
+    let (objects, uploads) = (place.objects(""), place.open_uploads());
     assert_eq!(uploads.len(), 1, "{uploads:?}");
 
     let recent = gc(&place, &["--none-live", "--delete"]).ends_with(0);
@@ -126,12 +103,12 @@ fn what_a_lost_job_has_left_is_shown_and_then_swept() {
     assert_eq!(ledger["openUploads"], 1);
     assert_eq!(ledger["objects"], place.keys(STATE_PREFIX).len());
     assert!(place.objects("") == objects, "something was changed");
-    assert_eq!(open_uploads(&place), uploads);
+    assert_eq!(place.open_uploads(), uploads);
 
     let swept = gc(&place, &SWEEP).ends_with(0);
     assert_eq!(states(&swept)[&uid], "Swept");
     assert_eq!(place.keys(STATE_PREFIX), [""; 0]);
-    assert_eq!(open_uploads(&place), [""; 0]);
+    assert_eq!(place.open_uploads(), [""; 0]);
     assert!(
         place.objects("in/") == place.objects(""),
         "sources alone are left"

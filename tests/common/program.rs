@@ -9,6 +9,8 @@ use std::process::{Child, Command, Output, Stdio};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use super::Embedded;
+
 /// Names of the bucket and of the prefixes, unless a test says otherwise.
 pub const BUCKET: &str = "data";
 pub const STATE_PREFIX: &str = "_compaction/";
@@ -199,6 +201,19 @@ impl Workplace {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap()
+    }
+
+    /// Keys of the uploads that are open in the bucket. No server may be over the store.
+    pub fn open_uploads(&self) -> Vec<String> {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async {
+            let (endpoint, server) = Embedded::serve(&self.store).await;
+            let list = endpoint.client().list_multipart_uploads().bucket(BUCKET);
+            let listed = list.send().await.unwrap();
+            server.stop().await;
+            let uploads = listed.uploads.unwrap_or_default();
+            uploads.into_iter().map(|upload| upload.key.unwrap()).collect()
+        })
     }
 
     pub fn state_path(&self) -> PathBuf {

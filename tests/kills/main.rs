@@ -15,9 +15,7 @@ use std::fs;
 use std::process::Child;
 use std::time::Duration;
 
-use common::program::{BUCKET, STATE_PREFIX, Workplace, children, finish, is_worker, wait_for};
-use common::{Endpoint, program};
-use compaction_operator::local::server;
+use common::program::{self, STATE_PREFIX, Workplace, children, finish, is_worker, wait_for};
 use content::{Content, gzip};
 use serde_json::{Value, json};
 
@@ -265,7 +263,7 @@ impl Torture {
                 .map(|file| format!("out/_compaction/{uid}/{file}"))
                 .into()
         );
-        assert_eq!(open_uploads(place), [""; 0], "{name}, seed {seed}: left open");
+        assert_eq!(place.open_uploads(), [""; 0], "{name}, seed {seed}: left open");
     }
 
     /// Every batch is one checkpoint, and so is every step of the other duties; a checkpoint raises the
@@ -307,27 +305,4 @@ fn manifest(place: &Workplace) -> Value {
         output.as_object_mut().unwrap().remove("etag").unwrap();
     }
     manifest
-}
-
-/// Keys of uploads that are neither completed nor aborted, as the store tells.
-fn open_uploads(place: &Workplace) -> Vec<String> {
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    runtime.block_on(async {
-        let server = server::start(place.store()).await.unwrap();
-        let endpoint = Endpoint {
-            url: server.endpoint(),
-            access_key: server.keys().access_key,
-            secret_key: server.keys().secret_key,
-        };
-        let listed = endpoint
-            .client()
-            .list_multipart_uploads()
-            .bucket(BUCKET)
-            .send()
-            .await
-            .unwrap();
-        server.stop().await;
-        let uploads = listed.uploads().iter();
-        uploads.map(|upload| upload.key().unwrap().to_owned()).collect()
-    })
 }

@@ -37,6 +37,8 @@ fn of_every_change() -> Vec<Scenario> {
         (Tails, BlackHole, Complete),
         (LargeParts, Refused, Part),
         (Tails, DiskFull, Part),
+        (Tails, KeysChanged, Tail),
+        (LargeParts, KeysChanged, Part),
     ];
     let given_up = given_up.map(|(shape, fault, moment)| Scenario {
         lasts: Lasts::UntilGivenUp,
@@ -72,7 +74,7 @@ fn of_every_change() -> Vec<Scenario> {
     once.into_iter().chain(holes).map(known).chain(given_up).collect()
 }
 
-const FAULTS: [Fault; 16] = [
+const FAULTS: [Fault; 17] = [
     BlackHole,
     NoAnswer,
     StallSending,
@@ -87,6 +89,7 @@ const FAULTS: [Fault; 16] = [
     NameGone,
     DiskFull,
     ServerKilled,
+    KeysChanged,
     ClockBehind,
     ClockAhead,
 ];
@@ -138,6 +141,7 @@ fn is_possible(scenario: Scenario) -> bool {
             | Refused
             | NameGone
             | ServerKilled
+            | KeysChanged
             | ClockBehind
             | ClockAhead
             | DiskFull

@@ -32,6 +32,8 @@ pub enum Fault {
     NameGone,
     DiskFull,
     ServerKilled,
+    /// Others are valid, and are in the file that they are read from only when the fault ends.
+    KeysChanged,
     ClockBehind,
     ClockAhead,
 }
@@ -56,6 +58,7 @@ impl Fault {
             Self::NameGone => "name gone",
             Self::DiskFull => "disk full",
             Self::ServerKilled => "server killed",
+            Self::KeysChanged => "keys changed",
             Self::ClockBehind => "clock 20 min behind",
             Self::ClockAhead => "clock 20 min ahead",
         }
@@ -77,7 +80,7 @@ impl Fault {
     pub async fn server(self) -> Server {
         match self {
             Self::DiskFull => Server::in_memory().await,
-            Self::ServerKilled => Server::mortal().await,
+            Self::ServerKilled | Self::KeysChanged => Server::mortal().await,
             _ => Server::shared().await,
         }
     }
@@ -137,6 +140,7 @@ impl Fault {
             }
             Self::DiskFull => site.server.fill().await,
             Self::ServerKilled => site.server.kill().await,
+            Self::KeysChanged => site.server.change_keys().await,
             Self::ClockBehind => host.set_clock_off_by(-TWENTY_MINUTES),
             Self::ClockAhead => host.set_clock_off_by(TWENTY_MINUTES),
         }
@@ -157,6 +161,7 @@ impl Fault {
             Self::NameGone => drop(site.host.name(site.gate.address.ip())),
             Self::DiskFull => site.server.make_room().await,
             Self::ServerKilled => site.server.start_again().await,
+            Self::KeysChanged => site.hand_out_keys(),
             Self::ClockBehind | Self::ClockAhead => site.host.set_clock_off_by(0),
         }
     }

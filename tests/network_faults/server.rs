@@ -17,10 +17,10 @@ pub enum Server {
     Shared(Endpoint),
     /// Its disk is small.
     InMemory(Minio),
-    /// May be killed and started again over the same disk, at the same address.
+    /// May be killed and started again over the same disk, at the same address, also with other keys.
     Mortal {
         minio: Mutex<Option<Minio>>,
-        endpoint: Endpoint,
+        endpoint: Mutex<Endpoint>,
         address: SocketAddr,
         disk: TempDir,
     },
@@ -42,7 +42,7 @@ impl Server {
         let started = spawn_blocking(move || Minio::over(&path, address, (random(), random())));
         let minio = started.await.unwrap();
         Self::Mortal {
-            endpoint: minio.endpoint.clone(),
+            endpoint: Mutex::new(minio.endpoint.clone()),
             minio: Mutex::new(Some(minio)),
             address,
             disk,
@@ -50,10 +50,11 @@ impl Server {
     }
 
     /// The way around all faults.
-    pub fn endpoint(&self) -> &Endpoint {
+    pub fn endpoint(&self) -> Endpoint {
         match self {
-            Self::Shared(endpoint) | Self::Mortal { endpoint, .. } => endpoint,
-            Self::InMemory(minio) => &minio.endpoint,
+            Self::Shared(endpoint) => endpoint.clone(),
+            Self::Mortal { endpoint, .. } => endpoint.lock().unwrap().clone(),
+            Self::InMemory(minio) => minio.endpoint.clone(),
         }
     }
 
@@ -68,15 +69,29 @@ impl Server {
         }
     }
 
+    /// From now on it takes other keys, and those alone.
+    pub async fn change_keys(&self) {
+        if let Self::Mortal { endpoint, .. } = self {
+            self.kill().await;
+            {
+                let mut endpoint = endpoint.lock().unwrap();
+                (endpoint.access_key, endpoint.secret_key) = (random(), random());
+            }
+            self.start_again().await;
+        }
+    }
+
     pub async fn start_again(&self) {
         if let Self::Mortal {
-            minio,
-            endpoint,
-            address,
-            disk,
+            minio, address, disk, ..
         } = self
         {
-            let keys = (endpoint.access_key.clone(), endpoint.secret_key.clone());
+            let Endpoint {
+                access_key,
+                secret_key,
+                ..
+            } = self.endpoint();
+            let keys = (access_key, secret_key);
             let (path, address) = (disk.path().to_owned(), *address);
             let started = spawn_blocking(move || Minio::over(&path, address, keys))
                 .await

@@ -15,7 +15,7 @@ use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 use tokio::process::Command;
 
-use crate::common::random;
+use crate::common::{Endpoint, random};
 use crate::gate::Gate;
 use crate::host::Host;
 use crate::request::{Moment, Request};
@@ -30,7 +30,6 @@ pub struct Site {
     pub gate: Gate,
     pub host: Host,
     bucket: String,
-    client: Client,
     shape: Shape,
     files: TempDir,
     traffic: Arc<Mutex<Traffic>>,
@@ -73,7 +72,6 @@ impl Site {
             gate,
             host,
             bucket,
-            client,
             shape,
             files,
             traffic,
@@ -83,6 +81,7 @@ impl Site {
             site.host.name(site.gate.address.ip()),
             site.gate.address.port()
         );
+        site.hand_out_keys();
         site.write_manifest("job", &through_the_gate, spec);
         site.write_manifest("verify", &site.server.endpoint().url, spec);
         site
@@ -105,13 +104,35 @@ impl Site {
         self.files.path().join(format!("{name}.yaml"))
     }
 
+    /// One that has the keys which are valid now.
+    fn client(&self) -> Client {
+        self.server.endpoint().client()
+    }
+
+    fn keys_file(&self) -> PathBuf {
+        self.files.path().join("credentials")
+    }
+
+    /// Replaces the file that the program has its keys from by one with those that are valid now.
+    pub fn hand_out_keys(&self) {
+        let Endpoint {
+            access_key,
+            secret_key,
+            ..
+        } = self.server.endpoint();
+        let new = self.files.path().join("credentials.new");
+        let text =
+            format!("[default]\naws_access_key_id = {access_key}\naws_secret_access_key = {secret_key}\n");
+        std::fs::write(&new, text).unwrap();
+        std::fs::rename(new, self.keys_file()).unwrap();
+    }
+
     /// The program, in the surroundings that the test gives it.
     fn program(&self) -> Command {
         let mut program = self.host.command(env!("CARGO_BIN_EXE_compaction-operator"));
-        let endpoint = self.server.endpoint();
         program
-            .env("AWS_ACCESS_KEY_ID", &endpoint.access_key)
-            .env("AWS_SECRET_ACCESS_KEY", &endpoint.secret_key)
+            .env("AWS_SHARED_CREDENTIALS_FILE", self.keys_file())
+            .env("AWS_EC2_METADATA_DISABLED", "true")
             .env("COMPACTION_LOG", "compaction_operator=debug")
             .env("COMPACTION_LOG_FORMAT", "json");
         program
@@ -146,9 +167,9 @@ impl Site {
     }
 
     pub async fn outputs(&self) -> Outputs {
-        let mut outputs = Vec::new();
+        let (mut outputs, client) = (Vec::new(), self.client());
         for key in self.keys().await.into_iter().filter(|key| is_output(key)) {
-            let object = self.client.get_object().bucket(&self.bucket).key(&key);
+            let object = client.get_object().bucket(&self.bucket).key(&key);
             let bytes = object
                 .send()
                 .await
@@ -167,7 +188,7 @@ impl Site {
     }
 
     async fn keys(&self) -> BTreeSet<String> {
-        let list = self.client.list_objects_v2().bucket(&self.bucket);
+        let list = self.client().list_objects_v2().bucket(&self.bucket);
         let mut pages = list.into_paginator().send();
         let mut keys = BTreeSet::new();
         while let Some(page) = pages.next().await {
@@ -187,7 +208,7 @@ impl Site {
         // MinIO tells uploads only to those who ask for the very key.
         for key in self.traffic().opened {
             let list = self
-                .client
+                .client()
                 .list_multipart_uploads()
                 .bucket(&self.bucket)
                 .prefix(&key);
@@ -201,15 +222,11 @@ impl Site {
         self.gate.refuse().await;
         self.way.close().await;
         let keys = stream::iter(self.keys().await);
-        let delete = |key: String| self.client.delete_object().bucket(&self.bucket).key(key).send();
+        let client = self.client();
+        let delete = |key: String| client.delete_object().bucket(&self.bucket).key(key).send();
         keys.for_each_concurrent(8, async |key| drop(delete(key).await.unwrap()))
             .await;
-        self.client
-            .delete_bucket()
-            .bucket(&self.bucket)
-            .send()
-            .await
-            .unwrap();
+        client.delete_bucket().bucket(&self.bucket).send().await.unwrap();
     }
 }
 

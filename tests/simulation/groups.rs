@@ -38,13 +38,13 @@ fn status(api: &MemoryApi) -> CompactionJobStatus {
     api.job().status.unwrap_or_default()
 }
 
-fn manifest(store: &MemoryStore, uid: &str) -> Manifest {
+pub fn manifest(store: &MemoryStore, uid: &str) -> Manifest {
     let key = format!("{OUTPUT}_compaction/{uid}/manifest.json");
     serde_json::from_slice(&store.objects()[&key].bytes).unwrap()
 }
 
 /// Keys of the list of consumed sources that a job has published.
-fn consumed(store: &MemoryStore, uid: &str) -> BTreeSet<String> {
+pub fn consumed(store: &MemoryStore, uid: &str) -> BTreeSet<String> {
     let key = format!("{OUTPUT}_compaction/{uid}/consumed.jsonl");
     let objects = store.objects();
     let lines = objects[&key].bytes.split(|byte| *byte == b'\n').skip(1);

@@ -11,6 +11,7 @@
     clippy::unnecessary_wraps
 )]
 
+mod again;
 mod api;
 mod deduplicated;
 mod groups;

@@ -250,8 +250,8 @@ impl World {
         }
     }
 
-    /// As if the open outputs had been begun by a worker of another version.
-    fn swap_encoder(&self) {
+    /// As if the open outputs had been begun by a worker of another version. None may run.
+    pub fn swap_encoder(&self) {
         use sha2::{Digest, Sha256};
         if self.workers.iter().any(Worker::runs) {
             return;

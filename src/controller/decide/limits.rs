@@ -5,8 +5,9 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::account::LOST;
+use super::shard::Current;
 use super::{Deciding, WorkerState};
-use crate::api::{Reason, condition, conditions as types};
+use crate::api::{Reason, ShardStatus, condition, conditions as types};
 
 /// What there is to say of a worker that has nothing to say of itself.
 pub(super) const STARTING: &str = "a worker is starting";
@@ -29,6 +30,17 @@ impl Deciding<'_> {
         if let (Some(Time(since)), Some(limit)) = (&self.next.active_since, self.active_limit()) {
             let left = SignedDuration::from_secs(limit.saturating_sub(self.next.active_seconds));
             self.wake_at(since.saturating_add(left).unwrap_or(Timestamp::MAX));
+        }
+    }
+
+    /// Ends the wait for a worker if one could start: also if nobody saw it run before it ended. What it found
+    /// then, such as a store that is away, is not for this limit (I13).
+    pub(super) fn end_pending(&mut self) {
+        let ended = |shard: &ShardStatus| {
+            shard.retry_time.is_none() && matches!(self.current(shard), Current::Ended(_))
+        };
+        if self.runs() || self.next.shards.iter().any(ended) {
+            self.next.pending_since = None;
         }
     }
 
@@ -98,8 +110,7 @@ impl Deciding<'_> {
             self.fail(Reason::DeadlineExceeded, &message);
             return true;
         }
-        let due = self.pending_deadline().filter(|_| !self.runs());
-        if due.is_none_or(|due| due > self.observed.now) {
+        if self.pending_deadline().is_none_or(|due| due > self.observed.now) {
             return false;
         }
         let limit = self

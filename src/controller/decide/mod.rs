@@ -121,6 +121,7 @@ pub fn decide(observed: &Observed<'_>) -> Result<Decision, serde_json::Error> {
         expired: false,
     };
     deciding.decide();
+    deciding.confirm_conditions();
     let Deciding {
         next,
         mut stop,
@@ -161,6 +162,7 @@ impl Deciding<'_> {
         self.take_retry_token();
         self.lift_failure_before_publication();
         self.hold_for_clean_up();
+        self.end_pending();
         let wanted = self.go_on();
         self.set_active();
         self.set_pending(wanted);

@@ -35,7 +35,7 @@ impl Deciding<'_> {
         }
     }
 
-    fn current(&self, shard: &ShardStatus) -> Current {
+    pub(super) fn current(&self, shard: &ShardStatus) -> Current {
         if shard.epoch == 0 {
             return Current::None;
         }
@@ -73,6 +73,11 @@ impl Deciding<'_> {
         }
         if duty.is_none() || self.failed() {
             return;
+        }
+        if done {
+            // Dealt with, though its successor may have to wait until another shard's worker has ended.
+            let due = &mut self.next.shards[index].retry_time;
+            due.get_or_insert(Time(self.observed.now));
         }
         match &self.next.shards[index].retry_time {
             Some(Time(time)) if *time > self.observed.now => {

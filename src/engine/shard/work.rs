@@ -11,7 +11,7 @@ use super::checkpoint::Last;
 use super::deduplicate::Survivors;
 use super::outputs::Outputs;
 use super::{Ended, ShardInput};
-use crate::engine::body::{Cursor, Deduplication, FailedGroup, GroupState, SkippedSource, Start, Totals};
+use crate::engine::body::{Cursor, Deduplication, FailedGroup, GroupState, SkippedAt, Start, Totals};
 use crate::engine::reader::{Item, Reader, Room};
 use crate::engine::{Context, Error};
 use crate::format::{Codec, Merge, Offset, Step};
@@ -54,7 +54,7 @@ pub(super) struct Work<'a> {
 struct Batch {
     bytes: u64,
     sources: u64,
-    skipped: Vec<SkippedSource>,
+    skipped: Vec<SkippedAt>,
     failed: Option<FailedGroup>,
 }
 

@@ -170,6 +170,58 @@ fn a_worker_that_runs_at_the_last_moment_is_in_time() {
 }
 
 #[test]
+fn a_worker_that_nobody_saw_run_has_started_all_the_same_when_it_has_ended() {
+    let mut world = World::new();
+    world.job.spec.pending_deadline_seconds = Some(300);
+    world.job.spec.batch.max_backoff_period_seconds = 20;
+    for _ in 0..50 {
+        world.step();
+        world.pass(20);
+        world.end_with(0, Some(exit::STORAGE), "StorageError", "bucket: no answer");
+        world.step();
+        assert_eq!(world.condition(types::STORAGE_ACCESSIBLE).0, "False");
+        assert_eq!(world.status().pending_since, None);
+        world.pass(20);
+    }
+    assert!(!world.failed());
+    // The next one cannot start any more.
+    world.step();
+    world.waits(0, "no such image");
+    for _ in 0..14 {
+        world.pass(20);
+        world.step();
+        assert!(!world.failed());
+    }
+    world.pass(20);
+    world.step();
+    assert_eq!(
+        world.condition(types::STALLED),
+        ("True", "PendingDeadlineExceeded")
+    );
+}
+
+#[test]
+fn a_shard_whose_worker_has_ended_does_not_hide_that_the_worker_before_it_never_starts() {
+    for code in [exit::STORAGE, exit::DONE] {
+        let mut world = World::running(&[3, 3]);
+        world.job.spec.parallelism = 1;
+        world.job.spec.pending_deadline_seconds = Some(300);
+        world.waits(0, "no such image");
+        world.checkpoint(1, 1);
+        world.end(1, code);
+        for _ in 0..40 {
+            world.step();
+            world.pass(20);
+        }
+        assert_eq!(
+            world.condition(types::STALLED),
+            ("True", "PendingDeadlineExceeded"),
+            "{code}"
+        );
+    }
+}
+
+#[test]
 fn waiting_for_another_job_is_pending_too() {
     let mut world = World::new();
     world.job.spec.pending_deadline_seconds = Some(60);

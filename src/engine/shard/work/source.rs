@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::Work;
 use crate::engine::Error;
-use crate::engine::body::{Cursor, SkippedSource};
+use crate::engine::body::{Cursor, SkippedAt};
 use crate::engine::reader::{Place, Room};
 use crate::engine::shard::check::{check, excuse};
 use crate::format::{self, Codec, Merge, Offset, Selected};
@@ -132,7 +132,9 @@ impl Work<'_> {
         let Some(current) = &self.current else { return };
         tracing::warn!(key = current.source.key, reason, "source left out");
         self.totals.skipped += 1;
-        self.batch.skipped.push(SkippedSource {
+        self.batch.skipped.push(SkippedAt {
+            segment: current.place.segment,
+            entry: current.place.entry,
             key: current.source.key.clone(),
             reason,
         });
