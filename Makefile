@@ -19,7 +19,7 @@ test: tools ## Everything that must pass: format, clippy, all tests, the chart, 
 	# of their own.
 	log=$$(mktemp)
 	setsid nice -n 19 sh -c 'for server in minio toxiproxy versitygw moto; do tests/servers/build.sh $$server || exit; done
-	    tests/cluster/programs/build.sh' \
+	    tests/chart/promtool/build.sh && tests/cluster/programs/build.sh && tests/gitops/judge/build.sh' \
 	    >"$$log" 2>&1 </dev/null & builder=$$!
 	trap 'kill -- -$$builder 2>/dev/null || true; rm -f "$$log"' EXIT
 	say 'cargo fmt --check'
@@ -85,12 +85,14 @@ nightly: tools fuzz ## The long versions of tests: fuzzing, every fault on the w
 	cat "$$table"
 
 .PHONY: crds
-crds: ## Generate crds/ and the chart's copy from the types.
+crds: ## Generate crds/, the chart's copy and docs/reference.md from the types.
 	@new=$$(mktemp)
 	trap 'rm -f "$$new"' EXIT
 	cargo run --release --locked --quiet -- crds >"$$new"
 	cat "$$new" >crds/compaction.dev.yaml
 	cat "$$new" >charts/compaction-operator/files/crds.yaml
+	cargo run --release --locked --quiet -- reference >"$$new"
+	cat "$$new" >docs/reference.md
 
 # What the rest needs and a machine may lack.
 .PHONY: tools

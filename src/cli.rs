@@ -39,6 +39,9 @@ pub enum Command {
     },
     /// Print the CustomResourceDefinitions as YAML.
     Crds,
+    /// Print their fields as the page docs/reference.md.
+    #[command(hide = true)]
+    Reference,
     /// Run the operator: turns CompactionJobs of a cluster into worker pods.
     Controller(ControllerArguments),
     /// Run one worker of a job: what the controller's pods do.

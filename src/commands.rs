@@ -52,9 +52,10 @@ pub(crate) fn exit(answer: Answer) -> ExitCode {
     })
 }
 
-pub(crate) fn crds() -> Answer {
-    let yaml = compaction_operator::api::crds_yaml().map_err(|error| Unusable(error.to_string()))?;
-    print!("{yaml}");
+/// What is generated from the types.
+pub(crate) fn print(generated: Result<String, Box<dyn std::error::Error>>) -> Answer {
+    let text = generated.map_err(|error| Unusable(error.to_string()))?;
+    print!("{text}");
     Ok(ExitCode::SUCCESS)
 }
 

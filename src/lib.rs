@@ -1,7 +1,7 @@
 //! Compacts objects in S3-compatible storage.
 //!
 //! Who imports whom: `api` ← `plan`, `format` ← `engine` → `store`; `worker` and `local` use `engine`;
-//! `controller` uses `api` and never `store` or `engine`; `verify` uses `api` and `store` only.
+//! `controller` uses `api` and never `store` or `engine`; `verify` uses `api` and `store` only, `plugin` `api` only.
 
 pub mod api;
 pub mod controller;
@@ -12,6 +12,7 @@ pub mod engine;
 pub mod format;
 pub mod local;
 pub mod plan;
+pub mod plugin;
 pub mod store;
 pub mod verify;
 pub mod worker;

@@ -13,9 +13,28 @@ pub mod types {
     pub const STORAGE_ACCESSIBLE: &str = "StorageAccessible";
 }
 
-/// The closed list of reasons; the reason of `Ready` is the state word that kubectl shows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reason {
+/// Names the reasons once, so that no list of them forgets one.
+macro_rules! reasons {
+    ($($(#[$about:meta])* $reason:ident,)*) => {
+        /// The closed list of reasons; the reason of `Ready` is the state word that kubectl shows.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Reason {
+            $($(#[$about])* $reason,)*
+        }
+
+        impl Reason {
+            pub const ALL: &[Self] = &[$(Self::$reason,)*];
+
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$reason => stringify!($reason),)*
+                }
+            }
+        }
+    };
+}
+
+reasons! {
     WaitingForJob,
     /// There is work, and no worker could start on it yet; the message says why.
     Starting,
@@ -42,29 +61,18 @@ pub enum Reason {
 }
 
 impl Reason {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::WaitingForJob => "WaitingForJob",
-            Self::Planning => "Planning",
-            Self::Planned => "Planned",
-            Self::Running => "Running",
-            Self::Requeueing => "Requeueing",
-            Self::Publishing => "Publishing",
-            Self::Suspended => "Suspended",
-            Self::Succeeded => "Succeeded",
-            Self::NothingToCompact => "NothingToCompact",
-            Self::InvalidSpec => "InvalidSpec",
-            Self::WorkFailed => "WorkFailed",
-            Self::UploadDeadlineExceeded => "UploadDeadlineExceeded",
-            Self::BackoffLimitExceeded => "BackoffLimitExceeded",
-            Self::TooManyFailedGroups => "TooManyFailedGroups",
-            Self::Starting => "Starting",
-            Self::Stopping => "Stopping",
-            Self::DeadlineExceeded => "DeadlineExceeded",
-            Self::PendingDeadlineExceeded => "PendingDeadlineExceeded",
-            Self::Reachable => "Reachable",
-            Self::Unreachable => "Unreachable",
-        }
+    /// Whether a job that stopped for this needs somebody before it goes on.
+    pub fn is_failure(self) -> bool {
+        matches!(
+            self,
+            Self::InvalidSpec
+                | Self::WorkFailed
+                | Self::UploadDeadlineExceeded
+                | Self::BackoffLimitExceeded
+                | Self::TooManyFailedGroups
+                | Self::DeadlineExceeded
+                | Self::PendingDeadlineExceeded
+        )
     }
 }
 

@@ -6,7 +6,9 @@ mod crd;
 mod deduplicate;
 mod job;
 mod message;
+pub mod names;
 mod quantity;
+mod reference;
 mod status;
 mod validate;
 
@@ -16,6 +18,7 @@ pub use deduplicate::{Deduplicate, OnUnkeyedRecord, Tombstone};
 pub use job::*;
 pub use message::{MAX_MESSAGE_BYTES, bounded};
 pub use quantity::Quantity;
+pub use reference::reference;
 pub use status::*;
 pub use validate::{CUT_BYTES, InvalidSpec, Limits, MAX_RECORD_BYTES};
 

@@ -10,12 +10,12 @@ use kube::runtime::reflector::Store;
 use kube::{Client, Resource, ResourceExt};
 
 use super::memory::Memory;
-use super::metrics::Metrics;
+use super::metrics::{Jobs, Metrics};
 use super::news::Notice;
 use super::objects::PodSettings;
 use super::places::Places;
 use super::pod_changes::PodChanges;
-use crate::api::{CompactionJob, condition, conditions};
+use crate::api::{CompactionJob, CompactionJobStatus, condition, conditions};
 use crate::deadline::within;
 
 /// An event is worth so much waiting, and no more.
@@ -110,15 +110,13 @@ impl Context {
 
     /// Brings the gauges up to what is known now.
     pub(super) fn gauge(&self) {
-        let mut states = HashMap::<String, i64>::new();
+        let mut jobs = Jobs::default();
         for job in self.jobs() {
-            let ready = job
-                .status
-                .as_ref()
-                .and_then(|s| condition(&s.conditions, conditions::READY));
-            *states
-                .entry(ready.map_or("New".to_owned(), |ready| ready.reason.clone()))
-                .or_default() += 1;
+            let status = job.status.as_ref();
+            let ready = status.and_then(|s| condition(&s.conditions, conditions::READY));
+            let state = ready.map_or("New", |ready| &ready.reason);
+            *jobs.states.entry(state.to_owned()).or_default() += 1;
+            jobs.unreachable += i64::from(status.is_some_and(waits_for_store));
         }
         let memories: Vec<_> = {
             let remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
@@ -131,7 +129,7 @@ impl Context {
                 age = age.max(memory.checkpoint_age());
             }
         }
-        self.metrics.gauge(&states, age);
+        self.metrics.gauge(&jobs, age);
     }
 
     /// Tells people; a lost event must not hold up the work.
@@ -157,4 +155,12 @@ impl Context {
             tracing::debug!(%error, reason, "an event was not published");
         }
     }
+}
+
+/// Whether a job goes on as soon as it reaches its store.
+fn waits_for_store(status: &CompactionJobStatus) -> bool {
+    let storage = condition(&status.conditions, conditions::STORAGE_ACCESSIBLE);
+    let is_open =
+        !status.has_failed() && !status.is(conditions::SUSPENDED) && status.completion_time.is_none();
+    is_open && storage.is_some_and(|storage| storage.status == "False")
 }

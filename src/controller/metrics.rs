@@ -2,6 +2,7 @@
 //! label is from a closed list; no job, bucket or key is named.
 
 use std::collections::HashMap;
+use std::ops::Deref;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
 use super::news::Counts;
+use crate::api::Reason;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Pass {
@@ -37,11 +39,25 @@ struct State {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Cause {
+    reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Election {
     name: String,
 }
 
 const CONTROLLER: &str = "compactionjob";
+
+/// The jobs at one moment.
+#[derive(Debug, Default)]
+pub(super) struct Jobs {
+    /// By the reason of their condition Ready.
+    pub states: HashMap<String, i64>,
+    /// That wait for their store.
+    pub unreachable: i64,
+}
 
 /// Cheap to clone; all clones count together.
 #[derive(Clone)]
@@ -53,6 +69,9 @@ pub struct Metrics {
     active: Family<Controller, Gauge>,
     leader: Family<Election, Gauge>,
     jobs: Family<State, Gauge>,
+    jobs_unreachable: Gauge,
+    jobs_succeeded: Counter,
+    jobs_failed: Family<Cause, Counter>,
     batches: Counter,
     bytes: Family<Direction, Counter>,
     workers_started: Counter,
@@ -72,6 +91,9 @@ impl Default for Metrics {
             active: Family::default(),
             leader: Family::default(),
             jobs: Family::default(),
+            jobs_unreachable: Gauge::default(),
+            jobs_succeeded: Counter::default(),
+            jobs_failed: Family::default(),
             batches: Counter::default(),
             bytes: Family::default(),
             workers_started: Counter::default(),
@@ -80,6 +102,10 @@ impl Default for Metrics {
             fenced: Counter::default(),
             checkpoint_age: Gauge::default(),
         };
+        // A counter that begins at its first event has not risen, for Prometheus.
+        for reason in Reason::ALL.iter().filter(|reason| reason.is_failure()) {
+            metrics.failed(*reason);
+        }
         if let Ok(mut registry) = metrics.registry.lock() {
             metrics.register(&mut registry);
         }
@@ -119,6 +145,21 @@ impl Metrics {
             "compaction_jobs",
             "Jobs, by the reason of their condition Ready",
             &self.jobs,
+        );
+        all(
+            "compaction_jobs_storage_unreachable",
+            "Jobs that wait for a store that is away, throttles or refuses",
+            &self.jobs_unreachable,
+        );
+        all(
+            "compaction_jobs_succeeded",
+            "Jobs that were published or had nothing to compact",
+            &self.jobs_succeeded,
+        );
+        all(
+            "compaction_jobs_failed",
+            "Jobs that failed, by the reason of their condition Stalled",
+            &self.jobs_failed,
         );
         all("compaction_batches", "Batches done", &self.batches);
         all(
@@ -177,15 +218,25 @@ impl Metrics {
         self.workers_lost.inc_by(counts.workers_lost);
         self.deadlines_exceeded.inc_by(counts.deadlines_exceeded);
         self.fenced.inc_by(counts.fenced);
+        self.jobs_succeeded.inc_by(counts.succeeded);
+        if let Some(reason) = counts.failed {
+            self.failed(reason).inc();
+        }
+    }
+
+    fn failed(&self, reason: Reason) -> impl Deref<Target = Counter> {
+        let reason = reason.as_str();
+        self.jobs_failed.get_or_create(&Cause { reason })
     }
 
     pub(super) fn worker_started(&self) {
         self.workers_started.inc();
     }
 
-    pub(super) fn gauge(&self, states: &HashMap<String, i64>, checkpoint_age: Duration) {
+    pub(super) fn gauge(&self, jobs: &Jobs, checkpoint_age: Duration) {
         self.jobs.clear();
-        for (state, count) in states {
+        self.jobs_unreachable.set(jobs.unreachable);
+        for (state, count) in &jobs.states {
             self.jobs
                 .get_or_create(&State { state: state.clone() })
                 .set(*count);
@@ -262,6 +313,8 @@ impl Drop for PassUnderWay<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
@@ -272,10 +325,15 @@ mod tests {
         metrics.count(&Counts {
             batches: 3,
             bytes_read: 10,
+            failed: Some(Reason::WorkFailed),
             ..Counts::default()
         });
         metrics.lead("compaction-operator", true);
-        metrics.gauge(&[("Running".to_owned(), 2)].into(), Duration::from_secs(7));
+        let jobs = Jobs {
+            states: [("Running".to_owned(), 2)].into(),
+            unreachable: 1,
+        };
+        metrics.gauge(&jobs, Duration::from_secs(7));
         let text = metrics.text();
         for line in [
             r#"controller_runtime_reconcile_total{controller="compactionjob",result="success"} 1"#,
@@ -283,16 +341,95 @@ mod tests {
             r#"controller_runtime_active_workers{controller="compactionjob"} 0"#,
             r#"leader_election_master_status{name="compaction-operator"} 1"#,
             r#"compaction_jobs{state="Running"} 2"#,
+            "compaction_jobs_storage_unreachable 1",
+            r#"compaction_jobs_failed_total{reason="WorkFailed"} 1"#,
+            r#"compaction_jobs_failed_total{reason="BackoffLimitExceeded"} 0"#,
+            "compaction_jobs_succeeded_total 0",
             "compaction_batches_total 3",
             r#"compaction_bytes_total{direction="read"} 10"#,
             "compaction_checkpoint_age_seconds 7.0",
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");
         }
-        metrics.gauge(&HashMap::new(), Duration::ZERO);
+        metrics.gauge(&Jobs::default(), Duration::ZERO);
         assert!(
             !metrics.text().contains("Running"),
             "a state without jobs is not shown"
         );
+    }
+    /// A metric with labels is shown once it has been used.
+    fn used() -> Metrics {
+        let metrics = Metrics::default();
+        metrics.pass().end(false);
+        metrics.count(&Counts::default());
+        metrics.lead("compaction-operator", true);
+        let jobs = Jobs {
+            states: [("Running".to_owned(), 1)].into(),
+            unreachable: 0,
+        };
+        metrics.gauge(&jobs, Duration::ZERO);
+        metrics
+    }
+
+    /// As Prometheus knows them: a counter has a suffix, and a histogram has three.
+    fn names() -> BTreeSet<String> {
+        let text = used().text();
+        let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+        let names = types.filter_map(|line| line.split_once(' '));
+        let suffixes = |type_: &str| match type_ {
+            "counter" => vec!["_total"],
+            "histogram" => vec!["", "_bucket", "_count", "_sum"],
+            _ => vec![""],
+        };
+        names
+            .flat_map(|(name, type_)| {
+                suffixes(type_)
+                    .into_iter()
+                    .map(move |suffix| format!("{name}{suffix}"))
+            })
+            .collect()
+    }
+
+    /// Words of `text` that can only be names of our metrics.
+    fn named(text: &str) -> BTreeSet<String> {
+        let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        let ours = |word: &&str| {
+            let of = |family| word.strip_prefix(family).is_some_and(|rest| !rest.is_empty());
+            ["compaction_", "controller_runtime_", "leader_election_"]
+                .into_iter()
+                .any(of)
+        };
+        words.filter(ours).map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn every_metric_of_alerts_dashboard_and_documentation_exists_and_is_documented() {
+        let names = names();
+        for path in [
+            "charts/compaction-operator/templates/prometheusrule.yaml",
+            "charts/compaction-operator/files/dashboard.json",
+            "tests/chart/alerts.test.yaml",
+        ] {
+            let named = named(&std::fs::read_to_string(path).unwrap());
+            assert!(named.len() > 5, "{path} names hardly a metric: {named:?}");
+            let unknown: Vec<_> = named.difference(&names).collect();
+            assert!(
+                unknown.is_empty(),
+                "{path} names what /metrics does not show: {unknown:?}"
+            );
+        }
+        let documented = named(&std::fs::read_to_string("docs/operator.md").unwrap());
+        let unknown: Vec<_> = documented.difference(&names).collect();
+        assert!(unknown.is_empty(), "docs/operator.md: {unknown:?}");
+        let family = |name: &String| {
+            name.replace("_bucket", "")
+                .replace("_sum", "")
+                .replace("_count", "")
+        };
+        let silent: Vec<_> = names
+            .iter()
+            .filter(|name| !documented.contains(*name) && !documented.contains(&family(name)))
+            .collect();
+        assert!(silent.is_empty(), "docs/operator.md does not explain {silent:?}");
     }
 }

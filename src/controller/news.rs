@@ -22,6 +22,9 @@ pub(super) struct Counts {
     pub workers_lost: u64,
     pub deadlines_exceeded: u64,
     pub fenced: u64,
+    pub succeeded: u64,
+    /// Why the job failed, if it did.
+    pub failed: Option<Reason>,
 }
 
 fn notice(warning: bool, reason: &'static str, note: String) -> Notice {
@@ -145,6 +148,15 @@ pub(super) fn counts(before: &CompactionJobStatus, after: &CompactionJobStatus) 
             counts.workers_lost += more;
         }
     }
+    let became_true = |type_: &str| after.is(type_) && !before.is(type_);
+    counts.succeeded = became_true(conditions::SUCCEEDED).into();
+    if became_true(conditions::STALLED) {
+        let why = condition(&after.conditions, conditions::STALLED).map(|stalled| stalled.reason.as_str());
+        counts.failed = Reason::ALL
+            .iter()
+            .copied()
+            .find(|reason| Some(reason.as_str()) == why);
+    }
     counts
 }
 
@@ -245,6 +257,23 @@ mod tests {
             &status(json!({"shards": [shard(1, 10, 3)]})),
         );
         assert_eq!((counts.batches, counts.bytes_read), (0, 0));
+    }
+
+    #[test]
+    fn the_end_of_a_job_is_counted_once_and_by_its_reason() {
+        let is = |type_: &str, reason: &str| {
+            status(
+                json!({"conditions": [{"type": type_, "status": "True", "reason": reason, "message": "m",
+                "lastTransitionTime": "2026-01-01T00:00:00Z"}]}),
+            )
+        };
+        let none = CompactionJobStatus::default();
+        let failed = is("Stalled", "BackoffLimitExceeded");
+        assert_eq!(counts(&none, &failed).failed, Some(Reason::BackoffLimitExceeded));
+        assert_eq!(counts(&failed, &failed), Counts::default());
+        let succeeded = is("Succeeded", "NothingToCompact");
+        assert_eq!(counts(&none, &succeeded).succeeded, 1);
+        assert_eq!(counts(&succeeded, &succeeded), Counts::default());
     }
 
     #[test]

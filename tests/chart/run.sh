@@ -4,6 +4,7 @@
 #
 #   values/NAME.yaml     rendered, with its notes, and compared to golden/NAME.yaml
 #   rejected/NAME.yaml   must fail with the text of its first line
+#   alerts.test.yaml     what promtool asks of the alerts
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -32,6 +33,12 @@ same_as_golden() { # NAME: $work/NAME is golden/NAME
     fi
 }
 
+# The dashboard is the file to the letter, so it is left out of golden/.
+without_dashboard() { awk '/^  [^ ]*\.json: \|-$/ { print; left_out = 1; next } /^    / && left_out { next } { left_out = 0; print }'; }
+rendered=$(render --show-only templates/dashboard.yaml --set grafanaDashboard.enabled=true)
+sed '1,/^  [^ ]*\.json: |-$/d; s/^    //' <<<"$rendered" >"$work/dashboard.json"
+cmp "$chart/files/dashboard.json" "$work/dashboard.json" || fail 'the dashboard in its ConfigMap is not files/dashboard.json'
+
 # The CRD is the generated one but for what golden/crds.diff shows, so it is left out of the others.
 # (Helm begins it with two lines of its own and ends it with empty ones; where the difference stands does not matter.)
 printf '%s\n' "$(render --show-only templates/crds.yaml | sed 1,2d)" >"$work/crds.yaml"
@@ -43,7 +50,7 @@ if grep -q 'helm.sh/resource-policy' "$work/crds.yaml"; then fail 'crds.keep=fal
 for values in tests/chart/values/*.yaml; do
     name=$(basename "$values")
     helm lint --strict --quiet "$chart" --values "$values" || fail "lint with $values"
-    render --values "$values" --set crds.install=false >"$work/$name"
+    render --values "$values" --set crds.install=false | without_dashboard >"$work/$name"
     {
         echo '# NOTES'
         helm install compaction-operator "$chart" --namespace compaction --dry-run=client --values "$values" |
@@ -70,20 +77,24 @@ fi
 crate=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 grep -qx "appVersion: \"$crate\"" "$chart/Chart.yaml" || fail "appVersion is not $crate, the version in Cargo.toml"
 
-# Each value, or the object that it belongs to, has a row in the README.
-while read -r value; do
-    row=$value
-    until grep -qF "| \`$row\` |" "$chart/README.md"; do
-        if [[ $row != *.* ]]; then fail "no row for $value in $chart/README.md"; break; fi
-        row=${row%.*}
-    done
-done < <(awk '/^ *[a-zA-Z]+:/ {
-    depth = (match($0, /[^ ]/) - 1) / 2
-    name = $1; sub(/:$/, "", name)
-    path[depth] = name
-    if ($2 != "") { line = path[0]; for (i = 1; i <= depth; i++) line = line "." path[i]; print line }
-}' "$chart/values.yaml")
+# The default image is the one that Artifact Hub is told of.
+grep -qx "      image: compaction-operator:$crate" "$chart/Chart.yaml" || fail "artifacthub.io/images is not of $crate"
+
+# Alerts: what promtool asks, and that it asks of each when it is on and when it is not.
+promtool=$(tests/chart/promtool/build.sh)
+render --show-only templates/prometheusrule.yaml --set prometheusRule.enabled=true |
+    sed '1,/^spec:$/d; s/^  //' >"$work/rules.yaml"
+cp tests/chart/alerts.test.yaml "$work/"
+"$promtool" check rules "$work/rules.yaml" >"$work/out" || { cat "$work/out"; fail 'the rules of the alerts'; }
+"$promtool" test rules "$work/alerts.test.yaml" || fail 'the alerts'
+cases() { grep -A 2 -x "      - alertname: $1" tests/chart/alerts.test.yaml | grep -c "$2" || true; }
+alerts=$(sed -n 's/^ *- alert: //p' "$work/rules.yaml")
+for alert in $alerts; do
+    (($(cases "$alert" 'exp_alerts:$') > 0)) || fail "alerts.test.yaml has no case in which $alert fires"
+    (($(cases "$alert" 'exp_alerts: \[\]$') > 0)) || fail "alerts.test.yaml has no case in which $alert is silent"
+done
+(($(wc -w <<<"$alerts") > 5)) || fail 'no alerts were found'
 
 if ((failed > 0)); then echo "the chart: $failed failed"; exit 1; fi
 counted() { find "tests/chart/$1" -name '*.yaml' | wc -l; }
-echo "the chart: $(counted values) sets of values as expected, $(counted rejected) refused"
+echo "the chart: $(counted values) sets of values as expected, $(counted rejected) refused, $(wc -w <<<"$alerts") alerts tested"

@@ -9,6 +9,10 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../gitops/moment.rs"]
+mod moment;
+#[path = "../gitops/verdict.rs"]
+mod verdict;
 
 mod cluster;
 mod site;
@@ -19,7 +23,10 @@ mod watch;
 mod access;
 mod chaos;
 mod disturbed;
+mod drift;
 mod ends;
+mod gitops;
 mod install;
 mod node;
+mod plugin;
 mod waiting;

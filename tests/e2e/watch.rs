@@ -49,6 +49,36 @@ impl Drop for Watch {
     }
 }
 
+/// What becomes of one object, each of its versions, from the first one that `get` prints.
+pub struct Life {
+    watch: Watch,
+    seen: Vec<Value>,
+}
+
+impl Life {
+    pub fn follow(mut get: Command) -> Self {
+        Self {
+            watch: Watch::start(get.args(["--watch", "--output", "json"])),
+            seen: Vec::new(),
+        }
+    }
+
+    /// All versions up to the first one that is the end, which must come.
+    #[track_caller]
+    pub fn until(mut self, what: &str, is_end: impl Fn(&Value) -> bool) -> Vec<Value> {
+        while !self.seen.last().is_some_and(&is_end) {
+            match self.watch.objects.recv_timeout(LIMIT) {
+                Ok(object) => self.seen.push(object),
+                Err(error) => panic!(
+                    "waited in vain for {what} ({error}); the last: {:#?}",
+                    self.seen.last()
+                ),
+            }
+        }
+        self.seen
+    }
+}
+
 /// Looks at every object that `get` prints until `look` finds something. `get` is begun again when it ends, as it
 /// does when the object is not there yet or the API server goes away, and now and then.
 #[track_caller]

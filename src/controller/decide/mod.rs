@@ -121,6 +121,7 @@ pub fn decide(observed: &Observed<'_>) -> Result<Decision, serde_json::Error> {
         expired: false,
     };
     deciding.decide();
+    deciding.confirm_conditions();
     let Deciding {
         next,
         mut stop,

@@ -6,6 +6,6 @@ mod names;
 mod pod;
 
 pub(super) use access::{Access, access};
-pub(super) use names::{EPOCH, JOB_UID, SHARD};
+pub(super) use names::{EPOCH, JOB_UID, SHARD, WORKER};
 pub use pod::PodSettings;
-pub(super) use pod::{WORKER, is_current, worker_pod};
+pub(super) use pod::{is_current, worker_pod};

@@ -12,11 +12,9 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::ResourceExt;
 use sha2::{Digest, Sha256};
 
-use super::names::{EPOCH, SHARD, account_name, owned, pod_name};
+use super::names::{EPOCH, SHARD, WORKER, account_name, owned, pod_name};
 use crate::api::{CompactionJob, DisruptionPolicy};
 
-/// The container that compacts; others in a template are left as they are.
-pub const WORKER: &str = "worker";
 /// Annotation: a hash of what the pod was made as.
 const FINGERPRINT: &str = "compaction.dev/made-as";
 const CREDENTIALS: &str = "/etc/compaction/credentials";

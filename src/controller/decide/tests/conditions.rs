@@ -46,6 +46,36 @@ fn a_condition_speaks_of_the_generation_it_was_made_for() {
     assert_eq!(ready.observed_generation, Some(7));
 }
 
+/// `kubectl wait` takes no notice of a condition that speaks of an earlier spec.
+#[test]
+fn a_condition_that_an_edit_leaves_as_it_was_speaks_of_the_new_spec() {
+    let speak_of = |world: &World, generation: i64| {
+        for condition in &world.status().conditions {
+            assert_eq!(condition.observed_generation, Some(generation), "{condition:?}");
+        }
+    };
+    let mut failed = World::running(&[3]);
+    failed.end(0, exit::GIVE_UP);
+    failed.step();
+    failed.job.metadata.generation = Some(2);
+    failed.job.spec.parallelism = 2;
+    failed.step();
+    assert!(failed.status().is(types::STALLED));
+    speak_of(&failed, 2);
+
+    let mut published = World::running(&[3]);
+    published.checkpoint(0, 3);
+    published.publish();
+    published.end(0, exit::DONE);
+    published.step();
+    assert!(published.status().is(types::SUCCEEDED));
+    published.job.metadata.generation = Some(2);
+    published.job.spec.suspend = true;
+    published.step();
+    assert!(published.status().is(types::SUCCEEDED));
+    speak_of(&published, 2);
+}
+
 #[test]
 fn the_conditions_of_every_state_fit_the_reason_pattern_of_kubernetes() {
     let mut world = World::running(&[3]);
