@@ -25,7 +25,7 @@ use table::Row;
 use tokio::sync::Semaphore;
 
 /// Jobs at the same time: most of the time is spent in backoffs.
-const AT_A_TIME: usize = 12;
+const AT_A_TIME: usize = 16;
 
 /// A run that nothing disturbs.
 struct Undisturbed {
@@ -37,6 +37,7 @@ struct Undisturbed {
 
 impl Undisturbed {
     async fn run(shape: Shape) -> Self {
+        Site::put_sources(shape).await;
         let site = Site::new(shape, &[]).await;
         let said = site.run("job", &json!({})).await;
         assert_eq!(said.code, Some(0), "{}", said.text);

@@ -28,7 +28,7 @@ impl Shape {
         static MADE: [OnceLock<Vec<(String, Bytes)>>; 2] = [OnceLock::new(), OnceLock::new()];
         let (made, count, bytes) = match self {
             Self::Tails => (&MADE[0], 19, 400_000),
-            Self::Parts => (&MADE[1], 6, 2_110_000),
+            Self::Parts => (&MADE[1], 7, 1_060_000),
         };
         made.get_or_init(|| {
             let large = (0..count).map(|number| (format!("in/large/{number:03}.log"), lines(number, bytes)));
@@ -49,7 +49,7 @@ impl Shape {
     pub fn spec(self, bucket: &str, endpoint: &str) -> Value {
         let (batch, target) = match self {
             Self::Tails => ("256Ki", "6Mi"),
-            Self::Parts => ("256Mi", "10Mi"),
+            Self::Parts => ("256Mi", "6Mi"),
         };
         json!({
             "storage": {"s3": {"bucket": bucket, "endpoint": endpoint}},

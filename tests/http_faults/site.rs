@@ -5,6 +5,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use aws_sdk_s3::Client;
+use aws_sdk_s3::types::{Delete, ObjectIdentifier};
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use serde_json::{Value, json};
@@ -57,8 +58,27 @@ impl Site {
             files: tempfile::tempdir().unwrap(),
             sources: Vec::new(),
         };
-        site.put(shape.sources().to_vec()).await;
+        let copies = shape.sources().iter().map(|(key, _)| {
+            let copy = site.client.copy_object().bucket(&site.bucket).key(key);
+            copy.copy_source(format!("{}/{key}", shape.name())).send()
+        });
+        let copies: Vec<_> = copies.collect();
+        all(copies).await;
+        site.sources
+            .extend(shape.sources().iter().map(|(key, _)| key.clone()));
         site
+    }
+
+    /// Puts the sources of a shape into a bucket of its name, once for all cases.
+    pub async fn put_sources(shape: Shape) {
+        let client = Minio::shared().endpoint.client();
+        let bucket = shape.name();
+        client.create_bucket().bucket(bucket).send().await.unwrap();
+        let puts = shape.sources().iter().map(|(key, bytes)| {
+            let put = client.put_object().bucket(bucket).key(key);
+            put.body(bytes.clone().into()).send()
+        });
+        all(puts.collect()).await;
     }
 
     pub async fn put(&mut self, objects: Vec<(String, Bytes)>) {
@@ -67,12 +87,7 @@ impl Site {
             let put = self.client.put_object().bucket(&self.bucket);
             put.key(key).body(bytes.into()).send()
         });
-        let puts: Vec<_> = puts.collect();
-        stream::iter(puts)
-            .buffer_unordered(4)
-            .try_for_each(async |_| Ok(()))
-            .await
-            .unwrap();
+        all(puts.collect()).await;
     }
 
     fn command(&self, job: &str, command: &str, more: &Value) -> Command {
@@ -188,10 +203,15 @@ impl Site {
 
     /// Empties the bucket: those of all cases together would fill a small disk.
     pub async fn empty(&self) {
-        for key in self.keys().await {
-            let delete = self.client.delete_object().bucket(&self.bucket);
-            delete.key(key).send().await.unwrap();
-        }
+        let objects = self.keys().await.into_iter();
+        let objects = objects.map(|key| ObjectIdentifier::builder().key(key).build().unwrap());
+        let delete = Delete::builder()
+            .set_objects(Some(objects.collect()))
+            .build()
+            .unwrap();
+        let deleted = self.client.delete_objects().bucket(&self.bucket).delete(delete);
+        let deleted = deleted.send().await.unwrap();
+        assert!(deleted.errors().is_empty(), "{:?}", deleted.errors());
     }
 
     /// ETags of the parts of an upload, if it is open.
@@ -259,6 +279,12 @@ impl Site {
 fn without_hash(key: &str) -> String {
     let (directory, name) = key.split_once("part-").unwrap();
     format!("{directory}{}", &name[12..])
+}
+
+/// A few requests at a time.
+async fn all<T, E: std::fmt::Debug>(requests: Vec<impl Future<Output = Result<T, E>>>) {
+    let sent = stream::iter(requests).buffer_unordered(4);
+    sent.try_for_each(async |_| Ok(())).await.unwrap();
 }
 
 pub async fn end(child: Child) -> Said {
