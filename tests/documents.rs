@@ -178,13 +178,19 @@ fn every_reason_and_exit_code_has_an_entry_in_the_runbook() {
     let runbook = read("docs/operations.md");
     let (jobs, schedules) = runbook.split_once("## Reasons of schedules").unwrap();
     let row_in = |text: &str, of: &str| {
-        let firsts = text.lines().filter_map(|line| line.strip_prefix("| ")?.split(" | ").next());
-        firsts.into_iter().any(|cell| cell.split(", ").any(|name| name == format!("`{of}`")))
+        let firsts = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("| ")?.split(" | ").next());
+        firsts
+            .into_iter()
+            .any(|cell| cell.split(", ").any(|name| name == format!("`{of}`")))
     };
     let row = |of: &str| row_in(&runbook, of);
     let (of_state, of_skips) = schedules.split_once("status.lastSkip").unwrap();
     let reasons = Reason::ALL.iter().map(|reason| (jobs, reason.as_str()));
-    let states = ScheduleReason::ALL.iter().map(|reason| (of_state, reason.as_str()));
+    let states = ScheduleReason::ALL
+        .iter()
+        .map(|reason| (of_state, reason.as_str()));
     let skips = SkipReason::ALL.iter().map(|reason| (of_skips, reason.as_str()));
     for (part, reason) in reasons.chain(states).chain(skips) {
         assert!(row_in(part, reason), "docs/operations.md has no row for {reason}");

@@ -8,7 +8,7 @@ use tokio::time::timeout;
 use super::super::check::{check, excuse};
 use super::super::checkpoint::Last;
 use super::super::{Ended, ShardInput};
-use super::{marking, settling};
+use super::marking;
 use crate::deduplicate::{Entry, Judge, Latest, Position, judge};
 use crate::engine::body::{Cursor, Deduplication, SkippedPlace, Stage};
 use crate::engine::reader::{Item, Place, Reader, Room};
@@ -17,6 +17,9 @@ use crate::format::{self, Offset, Scan, Scanned};
 use crate::plan::{BATCH_SOURCES, Deduplicate, Source};
 use crate::store;
 
+/// Entries of so many bytes are enough for a stretch: as many keys as fit a small worker's table in one pass, and
+/// hundreds of megabytes to be read. Bytes.
+const STRETCH_BYTES: u64 = 32 << 20;
 /// How many records pass before it is asked again whether to stop.
 const ASK: u64 = 1024;
 
@@ -31,7 +34,8 @@ pub(super) struct Mark<'a> {
     judge: Box<dyn Judge>,
     latest: Latest,
     state: Deduplication,
-    /// A stretch ends at the group that begins when it has so many entries.
+    /// A stretch ends at the group that begins when it has so many records. A function of the plan: whether an
+    /// expired tombstone goes depends on what else lies in its stretch (I3).
     enough: u64,
     group: Option<String>,
     current: Option<Current>,
@@ -90,7 +94,7 @@ impl<'a> Mark<'a> {
             scan: format::scan(&input.plan.frozen.format),
             judge: judge(&rules.rules),
             latest: Latest::new(layout, table),
-            enough: settling(context.window, rules, &state) / layout.entry_bytes() as u64,
+            enough: rules.table_bytes.min(STRETCH_BYTES) / layout.entry_bytes() as u64,
             state,
             group: None,
             current: None,
@@ -130,7 +134,7 @@ impl<'a> Mark<'a> {
                     if self.group.as_ref() == Some(&directory) {
                         continue;
                     }
-                    if self.group.is_some() && self.entries() >= self.enough {
+                    if self.group.is_some() && self.state.records >= self.enough {
                         return self.end_stretch(Some((place.segment, place.entry))).await;
                     }
                     self.judge.enter_group(&directory);
@@ -153,11 +157,6 @@ impl<'a> Mark<'a> {
                 }
             }
         }
-    }
-
-    fn entries(&self) -> u64 {
-        let stored: u64 = self.state.runs.iter().map(|run| run.entries).sum();
-        stored + self.latest.len() as u64
     }
 
     async fn take_chunk(&mut self, bytes: Result<Bytes, store::Error>, room: Room) -> Result<(), Error> {

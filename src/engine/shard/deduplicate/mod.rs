@@ -1,7 +1,7 @@
 //! The stages before anything is written: marking the records of a stretch of whole groups, and settling which
 //! of them survive.
 //!
-//! A stretch ends at the first group that begins when as many entries are marked as fit the table; so small
+//! A stretch ends at the first group that begins when enough records are marked for a small worker's table; so small
 //! groups are marked together, and a large one is a stretch of its own. Each stage is made of batches with
 //! checkpoints of their own, and holds nothing that the next worker would need.
 
