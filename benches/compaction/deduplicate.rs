@@ -1,4 +1,4 @@
-//! Keeping the latest record of each key: beside DuckDB, within the memory of a small pod, and beside the plain job.
+//! Keeping the latest record of each key: beside `DuckDB`, within the memory of a small pod, and beside the plain job.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -111,7 +111,7 @@ fn beside_duckdb() {
         let peer = measure(command);
         let job = measure(compaction(&server, work.path(), number, SPEC));
         let ours = lines(&outputs(&server, number));
-        assert!(ours == lines(&[theirs.clone()]), "the results differ");
+        assert!(ours == lines(std::slice::from_ref(&theirs)), "the results differ");
         assert_eq!(ours.len() as u64, keys);
         server.clear(&format!("out{number}/"));
         pairs.push((peer, job));
@@ -134,7 +134,7 @@ fn mebibytes(bytes: u64) -> f64 {
     bytes as f64 / f64::from(1 << 20)
 }
 
-/// Python with DuckDB.
+/// Python with `DuckDB`.
 fn duckdb() -> PathBuf {
     let mut install = Command::new("tests/servers/build.sh");
     let built = install.arg("duckdb").stderr(Stdio::inherit()).output().unwrap();

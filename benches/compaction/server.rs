@@ -112,7 +112,7 @@ impl Server {
 
 /// The embedded server in a process of its own.
 struct EmbeddedProcess {
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
     child: Child,
     _input: ChildStdin,
 }
@@ -135,13 +135,13 @@ impl EmbeddedProcess {
             secret_key: line(),
         };
         let process = Self {
-            _directory: directory,
+            directory,
             child,
             _input: input,
         };
         Server {
             endpoint,
-            directory: process._directory.path().to_owned(),
+            directory: process.directory.path().to_owned(),
             _process: Box::new(process),
         }
     }

@@ -39,7 +39,7 @@ fn forbid_gives_a_slot_up_at_its_deadline() {
     let mut world = World::new(json!({"startingDeadlineSeconds": 900}));
     world.at("10:00:00");
     let decision = world.at("11:00:00");
-    assert_eq!(decision.wake, Some(Duration::from_secs(900)));
+    assert_eq!(decision.wake, Some(Duration::from_mins(15)));
     world.at("11:15:01");
     assert_eq!(
         world.skipped(),

@@ -9,7 +9,7 @@ fn a_changed_trigger_starts_one_run() {
     world.edit(json!({"manualTrigger": "again"}));
     world.at("09:40:00");
     let name = manual_name("hourly", "again");
-    assert_eq!(world.made, [name.clone()]);
+    assert_eq!(world.made, std::slice::from_ref(&name));
     assert_eq!(world.status().last_manual_trigger.as_deref(), Some("again"));
     assert_eq!(world.jobs[0].spec.source.prefix, "in/09/");
     let annotations = world.jobs[0].annotations();
