@@ -111,9 +111,10 @@ fn live(site: &Site, ready_when: &str, tool: &Apply) {
     site.keys(&store().access_key, &store().secret_key);
 
     site.until_batches(JOB, 5);
-    seen("running", &until(site, JOB, "Running"));
-    tool.assert_nothing_to_do(site, &manifest);
+    let running = until(site, JOB, "Running");
+    // At once: on a slow machine the job may not be at work any more when something was looked at in between.
     site.patch(JOB, &json!({"spec": {"suspend": true}}));
+    seen("running", &running);
     seen("suspended", &until(site, JOB, "Suspended"));
     // Not in the manifest, so it is no difference, and stays when the manifest is applied again.
     tool.assert_no_difference(site, &manifest);
