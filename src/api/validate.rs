@@ -112,6 +112,8 @@ fn refusals<K: CustomResourceExt + Serialize>(object: &K, old: Option<&K>) -> Ve
 }
 
 #[cfg(test)]
+mod ask;
+#[cfg(test)]
 mod schedule_tests;
 #[cfg(test)]
 mod tests;

@@ -23,16 +23,7 @@ fn minimal() -> Value {
 
 /// The minimal job with one field set.
 fn with(path: &str, value: Value) -> CompactionJob {
-    let mut job = minimal();
-    let mut at = &mut job;
-    for name in path.split('.') {
-        if at.is_null() {
-            *at = json!({});
-        }
-        at = &mut at[name];
-    }
-    *at = value;
-    serde_json::from_value(job).unwrap()
+    serde_json::from_value(ask::set(minimal(), path, value)).unwrap()
 }
 
 fn problems(path: &str, value: Value) -> Vec<String> {
@@ -42,18 +33,14 @@ fn problems(path: &str, value: Value) -> Vec<String> {
 #[track_caller]
 fn accepted(path: &str, value: Value) {
     let text = format!("{path} = {value}");
-    assert_eq!(problems(path, value), Vec::<String>::new(), "{text}");
+    ask::assert_accepted(&problems(path, value), &text);
 }
 
 /// Refused for one reason, which says this.
 #[track_caller]
 fn refused(path: &str, value: Value, message: &str) {
     let text = format!("{path} = {value}");
-    let problems = problems(path, value);
-    assert!(
-        problems.len() == 1 && problems[0].contains(message),
-        "{text}: {problems:#?}"
-    );
+    ask::assert_refused(&problems(path, value), &text, message);
 }
 
 #[test]
