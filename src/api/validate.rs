@@ -4,7 +4,7 @@ use kube::CustomResourceExt;
 use kube::core::cel;
 use serde::Serialize;
 
-use super::{CompactionJob, CompactionJobSpec, CompactionSchedule, Quantity};
+use super::{CompactionJob, CompactionJobSpec, CompactionSchedule, Quantity, crd};
 
 /// S3's smallest part that is not the last one, and its largest.
 /// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html>
@@ -101,14 +101,23 @@ impl CompactionSchedule {
 
 /// By the schema and the rules of the CRD.
 fn refusals<K: CustomResourceExt + Serialize>(object: &K, old: Option<&K>) -> Vec<String> {
-    let mut problems = super::crd::bounds(object).unwrap_or_else(|error| vec![error.to_string()]);
-    let rules = match old {
-        Some(old) => cel::validate_cel_update(object, old),
-        None => cel::validate_cel(object),
-    };
+    match broken_rules(object, old) {
+        Ok(problems) => problems,
+        Err(error) => vec![error.to_string()],
+    }
+}
+
+fn broken_rules<K: CustomResourceExt + Serialize>(
+    object: &K,
+    old: Option<&K>,
+) -> Result<Vec<String>, serde_json::Error> {
+    let schema = crd::schema::<K>()?;
+    let (object, old) = (serde_json::to_value(object)?, old.map(serde_json::to_value));
+    let mut problems = crd::bounds(&schema, &object);
+    let rules = cel::Validator::new().validate(&schema, &object, old.transpose()?.as_ref());
     let broken = rules.err().into_iter().flat_map(cel::ValidationErrors::into_vec);
     problems.extend(broken.map(|error| error.to_string()));
-    problems
+    Ok(problems)
 }
 
 #[cfg(test)]

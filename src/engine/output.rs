@@ -11,6 +11,7 @@ use crc_fast::{CrcAlgorithm, Digest};
 use tokio::task::JoinSet;
 
 use super::body::OpenUpload;
+use super::window::Share;
 use super::{Error, Fence, Ledger};
 use crate::disposition::Disposition;
 use crate::store::{self, Attributes, Completion, ErrorKind, Head, Part, Put, Store};
@@ -30,6 +31,8 @@ pub(crate) struct Sink {
     pub part_bytes: u64,
     /// Parts in flight, at most.
     pub uploads: usize,
+    /// Where bytes on their way to the store take room.
+    pub share: Share,
 }
 
 pub(crate) struct Output {
@@ -178,6 +181,7 @@ impl Output {
         while self.in_flight.len() >= self.sink.uploads {
             self.join_one().await?;
         }
+        let room = self.sink.share.take(part.len() as u64).await;
         let Upload::Open { id, parts } = &mut self.upload else {
             return Ok(());
         };
@@ -187,8 +191,11 @@ impl Output {
             return Err(Error::TooManyParts(self.key.clone()));
         }
         let (store, key, id) = (Arc::clone(&self.sink.store), self.key.clone(), id.clone());
-        self.in_flight
-            .spawn(async move { Ok((number, store.upload_part(&key, &id, number, part).await?)) });
+        self.in_flight.spawn(async move {
+            let etag = store.upload_part(&key, &id, number, part).await;
+            drop(room);
+            Ok((number, etag?))
+        });
         Ok(())
     }
 

@@ -10,6 +10,7 @@ use super::earlier::earlier_outputs;
 use super::fence::Heartbeat;
 use super::output::{Output, Sink};
 use super::probe::probe;
+use super::window::Share;
 use super::{Context, Error, Ledger, clean_up, manifest_directory};
 use crate::api::{self, CompactionJob, CompactionJobSpec, Limits, OnFault, PlanStatus, SourceDisposition};
 use crate::deduplicate::{Rules, Tombstone};
@@ -61,6 +62,7 @@ pub async fn make_plan(context: &Context, input: &PlanInput<'_>) -> Result<Plann
         attributes: Attributes::default(),
         part_bytes: frozen.part_bytes,
         uploads: 1,
+        share: Share::new(frozen.part_bytes),
     };
     let location = context.ledger.plan_location();
     let token = format!("candidates {location}");

@@ -18,6 +18,7 @@ use super::fence::Heartbeat;
 use super::ledger::Ledger;
 use super::output::{Output, Sink};
 use super::unpublished::remove_outputs;
+use super::window::Share;
 use super::{Body, Context, Error, OutputRecord, SkippedSource, end_uploads};
 use crate::api::{Checkpoint, PublishStatus};
 use crate::plan::Plan;
@@ -253,6 +254,7 @@ impl File {
             attributes: Attributes::default(),
             part_bytes: plan.frozen.part_bytes,
             uploads: 1,
+            share: Share::new(plan.frozen.part_bytes),
         };
         let writer = context.ledger.writer();
         let token = format!("{name} {} {}", writer.epoch, writer.holder);

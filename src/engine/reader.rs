@@ -1,22 +1,24 @@
 //! Reads a shard's sources ahead, in order, as many at a time as the window has room for.
 //!
 //! Room for a read is taken when it is started, in the order in which reads will be merged, and given
-//! back when its bytes are merged. As the merge never waits for a later read, this cannot lock up.
+//! back when its bytes are merged. As the merge never waits for a later read, this cannot lock up. While
+//! nothing is merged, the room of parts is lent to reads, all but that of one part: what is merged next can
+//! always be sent.
 
 use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::future::pending;
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::body::Cursor;
+use super::window::{Room, Share};
 use super::{Context, Error, Ledger, Window};
 use crate::plan::{Entry, Plan, Segment, SegmentRef, Source};
 use crate::store::{self, Store};
-
-/// Room is counted in units of this many bytes, so that it fits a semaphore.
-const UNIT: u64 = 1 << 10;
 
 pub(crate) enum Item {
     Group {
@@ -38,15 +40,9 @@ pub(crate) struct Place {
     pub entry: usize,
 }
 
-/// Given back when dropped.
-pub(crate) struct Room(#[allow(dead_code)] OwnedSemaphorePermit);
-
 enum Ahead {
     Ready(Item),
-    Reading(
-        AbortOnDropHandle<Result<Bytes, store::Error>>,
-        OwnedSemaphorePermit,
-    ),
+    Reading(AbortOnDropHandle<Result<Bytes, store::Error>>, Room),
 }
 
 /// What remains to be read of one source.
@@ -67,7 +63,7 @@ pub(crate) struct Reader {
     next_segment: usize,
     remaining: Option<Remaining>,
     ahead: VecDeque<Ahead>,
-    room: Arc<Semaphore>,
+    share: Share,
     window: Window,
     reading: usize,
     /// Directories of groups of which nothing is read: their sources come without bytes.
@@ -84,7 +80,7 @@ impl Reader {
         (plan, shard): (&Plan, usize),
         cursor: &Cursor,
         passed_over: Vec<String>,
-        room_bytes: u64,
+        share_bytes: u64,
     ) -> Result<Self, Error> {
         let range = &plan.shards[shard];
         let segments = plan.segments[range.first..range.first + range.count]
@@ -100,7 +96,7 @@ impl Reader {
             next_segment: cursor.segment,
             remaining: None,
             ahead: VecDeque::new(),
-            room: Arc::new(Semaphore::new((room_bytes / UNIT) as usize)),
+            share: Share::new(share_bytes),
             window: context.window,
             reading: 0,
             passed_over,
@@ -161,13 +157,13 @@ impl Reader {
             self.read_ahead();
             match self.ahead.pop_front() {
                 Some(Ahead::Ready(item)) => return Ok(Some(item)),
-                Some(Ahead::Reading(handle, permit)) => {
+                Some(Ahead::Reading(handle, room)) => {
                     self.reading -= 1;
                     let key = self.remaining.as_ref().map_or("", |r| &r.source.key);
                     let bytes = handle
                         .await
                         .unwrap_or_else(|panic| Err(task_failed(key, &panic.to_string())));
-                    return Ok(Some(Item::Chunk(bytes, Room(permit))));
+                    return Ok(Some(Item::Chunk(bytes, room)));
                 }
                 // Nothing is ahead, so all room is free, and the next pass starts a read.
                 None => {
@@ -180,33 +176,69 @@ impl Reader {
         }
     }
 
+    /// Waits for what has to be done before more is merged, and reads on meanwhile with the room that `parts`
+    /// leave, but for that of one part.
+    pub(crate) async fn while_waiting<T>(
+        &mut self,
+        (parts, part_bytes): (Share, u64),
+        wait: impl Future<Output = T>,
+    ) -> T {
+        tokio::select! {
+            biased;
+            done = wait => done,
+            never = self.read_on(&parts, part_bytes) => match never {},
+        }
+    }
+
+    async fn read_on(&mut self, parts: &Share, part_bytes: u64) -> Infallible {
+        self.read_ahead();
+        while let Some(range) = self.due() {
+            let room = parts.take_beside(part_bytes, range.end - range.start).await;
+            self.start_read(range, room);
+        }
+        pending().await
+    }
+
     /// Starts as many reads as there is room for, in order.
     fn read_ahead(&mut self) {
-        while self.reading < self.window.reads {
-            if let Some(Remaining { source, from }) = self.remaining.take() {
-                if from >= source.size {
-                    self.ahead.push_back(Ahead::Ready(Item::SourceEnd));
-                    continue;
-                }
-                let to = source.size.min(from + self.window.read_bytes);
-                let units = (to - from).div_ceil(UNIT) as u32;
-                let Ok(permit) = Arc::clone(&self.room).try_acquire_many_owned(units) else {
-                    self.remaining = Some(Remaining { source, from });
-                    return;
-                };
-                let (store, key, etag) = (Arc::clone(&self.store), source.key.clone(), source.etag.clone());
-                let read = tokio::spawn(async move { store.read(&key, from..to, &etag).await });
-                self.ahead
-                    .push_back(Ahead::Reading(AbortOnDropHandle::new(read), permit));
-                self.reading += 1;
-                self.remaining = Some(Remaining { source, from: to });
-                continue;
-            }
-            let Some((place, entry)) = self.entries.pop_front() else {
+        while let Some(range) = self.due() {
+            let Some(room) = self.share.try_take(range.end - range.start) else {
                 return;
             };
-            self.push_entry(place, entry);
+            self.start_read(range, room);
         }
+    }
+
+    /// The next read, unless enough are in flight or the segment ends. What comes before it is ahead already.
+    fn due(&mut self) -> Option<Range<u64>> {
+        while self.reading < self.window.reads {
+            match &self.remaining {
+                Some(Remaining { source, from }) if *from < source.size => {
+                    return Some(*from..source.size.min(from + self.window.read_bytes));
+                }
+                Some(_) => {
+                    self.remaining = None;
+                    self.ahead.push_back(Ahead::Ready(Item::SourceEnd));
+                }
+                None => {
+                    let (place, entry) = self.entries.pop_front()?;
+                    self.push_entry(place, entry);
+                }
+            }
+        }
+        None
+    }
+
+    fn start_read(&mut self, range: Range<u64>, room: Room) {
+        let Some(Remaining { source, from }) = &mut self.remaining else {
+            return;
+        };
+        *from = range.end;
+        let (store, key, etag) = (Arc::clone(&self.store), source.key.clone(), source.etag.clone());
+        let read = tokio::spawn(async move { store.read(&key, range, &etag).await });
+        self.ahead
+            .push_back(Ahead::Reading(AbortOnDropHandle::new(read), room));
+        self.reading += 1;
     }
 
     /// Takes the next segment over and starts to load the one after it.

@@ -1,5 +1,9 @@
 //! How the bytes in memory at one time are divided (I5).
 
+use std::sync::Arc;
+
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+
 use super::Error;
 use crate::api::{CUT_BYTES, MAX_RECORD_BYTES};
 
@@ -58,9 +62,103 @@ impl Window {
     }
 }
 
+/// Room is counted in units of this many bytes, so that it fits a semaphore.
+const UNIT: u64 = 1 << 10;
+
+/// A share of the window: bytes take room in it before they are there.
+#[derive(Debug, Clone)]
+pub(crate) struct Share {
+    free: Arc<Semaphore>,
+    given_back: Arc<Notify>,
+}
+
+/// Given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Room {
+    taken: Option<OwnedSemaphorePermit>,
+    given_back: Arc<Notify>,
+}
+
+impl Share {
+    pub(crate) fn new(bytes: u64) -> Self {
+        Self {
+            free: Arc::new(Semaphore::new(units(bytes) as usize)),
+            given_back: Arc::default(),
+        }
+    }
+
+    fn room(&self, taken: Option<OwnedSemaphorePermit>) -> Room {
+        let given_back = Arc::clone(&self.given_back);
+        Room { taken, given_back }
+    }
+
+    pub(crate) fn try_take(&self, bytes: u64) -> Option<Room> {
+        let taken = Arc::clone(&self.free).try_acquire_many_owned(units(bytes));
+        taken.ok().map(|taken| self.room(Some(taken)))
+    }
+
+    /// Waits for room; first come, first served. For more than the share it waits for ever.
+    pub(crate) async fn take(&self, bytes: u64) -> Room {
+        // Nobody closes the semaphore.
+        let taken = Arc::clone(&self.free).acquire_many_owned(units(bytes)).await;
+        self.room(taken.ok())
+    }
+
+    /// Waits until there is room for `spare` bytes as well, which stay free. Nobody waits behind this one: it may
+    /// wait for ever.
+    pub(crate) async fn take_beside(&self, spare: u64, bytes: u64) -> Room {
+        let all = units(bytes) + units(spare);
+        loop {
+            if let Ok(mut taken) = Arc::clone(&self.free).try_acquire_many_owned(all) {
+                drop(taken.split(units(spare) as usize));
+                return self.room(Some(taken));
+            }
+            self.given_back.notified().await;
+        }
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.taken = None;
+        self.given_back.notify_one();
+    }
+}
+
+fn units(bytes: u64) -> u32 {
+    bytes.div_ceil(UNIT) as u32
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_lent_leaves_the_spare_room_free() {
+        let share = Share::new(24 << 20);
+        let (part, read) = (8 << 20, 4 << 20);
+        let mut lent = Vec::new();
+        let second = std::time::Duration::from_secs(1);
+        while let Ok(room) = tokio::time::timeout(second, share.take_beside(part, read)).await {
+            lent.push(room);
+        }
+        assert_eq!(lent.len(), 4);
+        let sent = share.try_take(part).unwrap();
+        assert!(share.try_take(1).is_none());
+        let again = tokio::spawn({
+            let share = share.clone();
+            async move { share.take_beside(part, read).await }
+        });
+        tokio::task::yield_now().await;
+        drop(lent.pop());
+        assert!(!again.is_finished());
+        // A part does not wait behind a read.
+        drop(sent);
+        let sent = share.take(part).await;
+        drop((sent, lent));
+        drop(again.await.unwrap());
+        assert!(share.try_take(24 << 20).is_some());
+    }
 
     #[test]
     fn the_default_window_holds_the_default_parts_and_reads() {

@@ -238,9 +238,11 @@ impl Driver<'_> {
             now: jiff::Timestamp::now(),
         };
         let decision = decide(&observed)?;
+        let mut wake = decision.wake;
         if !decision.patch.0.is_empty() {
             match self.state.patch_status(&decision.patch).await {
-                Ok(_) => {}
+                // What follows from it is done at once.
+                Ok(_) => wake = Some(Duration::ZERO),
                 // A worker was faster: look again.
                 Err(ApiError::Refused(_)) => return Ok(Some(Duration::ZERO)),
                 Err(error) => return Err(error.into()),
@@ -271,7 +273,7 @@ impl Driver<'_> {
                 state: WorkerState::Running,
             });
         }
-        Ok(decision.wake)
+        Ok(wake)
     }
 
     /// The time until the next run is not active.

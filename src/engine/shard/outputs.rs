@@ -11,7 +11,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::ShardInput;
 use crate::engine::body::{GroupState, OpenOutput, OutputRecord, Start, Tail};
 use crate::engine::output::{Output, Saved, Sink};
-use crate::engine::window::Shares;
+use crate::engine::window::{Share, Shares};
 use crate::engine::{Context, Error, Ledger};
 use crate::format::{self, Codec};
 use crate::plan::Plan;
@@ -25,7 +25,7 @@ pub(super) struct Outputs<'a> {
     shard: usize,
     sink: Sink,
     open: Option<Open>,
-    closing: VecDeque<Closing>,
+    closing: VecDeque<AbortOnDropHandle<Result<OutputRecord, Error>>>,
     finished: Vec<OutputRecord>,
 }
 
@@ -36,11 +36,6 @@ struct Open {
     start: Start,
     codec: Codec,
     records: u64,
-}
-
-struct Closing {
-    bytes: u64,
-    stored: AbortOnDropHandle<Result<OutputRecord, Error>>,
 }
 
 impl<'a> Outputs<'a> {
@@ -60,6 +55,7 @@ impl<'a> Outputs<'a> {
             attributes: frozen.attributes.clone(),
             part_bytes: frozen.part_bytes,
             uploads: shares.uploads,
+            share: Share::new(frozen.part_bytes * shares.uploads as u64),
         };
         let open = match saved {
             Some(saved) => Some(reopen(context, &sink, input, shard, saved).await?),
@@ -74,6 +70,11 @@ impl<'a> Outputs<'a> {
             closing: VecDeque::new(),
             finished: Vec::new(),
         })
+    }
+
+    /// Where parts take room, and how much each.
+    pub(super) fn share(&self) -> (Share, u64) {
+        (self.sink.share.clone(), self.sink.part_bytes)
     }
 
     /// Whether the open output has the size at which it is closed.
@@ -103,11 +104,6 @@ impl<'a> Outputs<'a> {
         }
         if let (None, Some(codec), Some(group)) = (&self.open, codec, group) {
             self.open = Some(self.begin(codec, group, start, sequence));
-        }
-        let Some(open) = &self.open else { return Ok(()) };
-        // Parts take the room of the small ones.
-        if open.output.len() + bytes.len() as u64 >= self.sink.part_bytes {
-            self.settle().await?;
         }
         match &mut self.open {
             Some(open) => open.output.append(bytes).await,
@@ -139,21 +135,26 @@ impl<'a> Outputs<'a> {
         };
         let size = open.output.len();
         if size >= self.sink.part_bytes || open.output.has_upload() {
+            // They are told in their order.
+            self.settle().await?;
             self.finished.push(close(open).await?);
             return Ok(size);
         }
-        let room = self.sink.part_bytes * self.sink.uploads as u64;
-        let taken = |closing: &VecDeque<Closing>| closing.iter().map(|c| c.bytes).sum::<u64>();
-        while self.closing.len() >= CLOSING || taken(&self.closing) + size > room {
+        while self.closing.len() >= CLOSING {
             self.settle_one().await?;
         }
-        let stored = AbortOnDropHandle::new(tokio::spawn(close(open)));
-        self.closing.push_back(Closing { bytes: size, stored });
+        let room = self.sink.share.take(size).await;
+        let stored = tokio::spawn(async move {
+            let stored = close(open).await;
+            drop(room);
+            stored
+        });
+        self.closing.push_back(AbortOnDropHandle::new(stored));
         Ok(size)
     }
 
     async fn settle_one(&mut self) -> Result<(), Error> {
-        let Some(Closing { stored, .. }) = self.closing.pop_front() else {
+        let Some(stored) = self.closing.pop_front() else {
             return Ok(());
         };
         let record = stored.await.unwrap_or_else(|panic| {

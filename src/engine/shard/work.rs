@@ -12,7 +12,8 @@ use super::deduplicate::Survivors;
 use super::outputs::Outputs;
 use super::{Ended, ShardInput};
 use crate::engine::body::{Cursor, Deduplication, FailedGroup, GroupState, SkippedAt, Start, Totals};
-use crate::engine::reader::{Item, Reader, Room};
+use crate::engine::reader::{Item, Reader};
+use crate::engine::window::Room;
 use crate::engine::{Context, Error};
 use crate::format::{Codec, Merge, Offset, Step};
 use crate::plan::BATCH_SOURCES;
@@ -282,7 +283,9 @@ impl<'a> Work<'a> {
     }
 
     async fn close_output(&mut self) -> Result<(), Error> {
-        self.totals.bytes_written += self.outputs.close().await?;
+        let room = self.outputs.share();
+        let closed = self.reader.while_waiting(room, self.outputs.close()).await;
+        self.totals.bytes_written += closed?;
         Ok(())
     }
 
@@ -313,7 +316,9 @@ impl<'a> Work<'a> {
         let mut body = self.last.next_body(self.input, self.shard);
         body.batch += 1;
         body.totals = self.totals;
-        (body.finished, body.open) = self.outputs.save(body.sequence).await?;
+        let room = self.outputs.share();
+        let save = self.outputs.save(body.sequence);
+        (body.finished, body.open) = self.reader.while_waiting(room, save).await?;
         let batch = std::mem::take(&mut self.batch);
         (body.skipped, body.failed) = (batch.skipped, batch.failed);
         if body.failed.is_some() || next.is_some() {
@@ -323,9 +328,8 @@ impl<'a> Work<'a> {
         body.cursor = cursor;
         body.deduplicate = next.or(body.deduplicate);
         let attempts = self.last.attempts(&mut body);
-        self.last
-            .advance(self.context, self.input, body, attempts)
-            .await?;
+        let advance = self.last.advance(self.context, self.input, body, attempts);
+        self.reader.while_waiting(self.outputs.share(), advance).await?;
         self.last_cut.batch = self.last.checkpoint.batch;
         Ok(())
     }
