@@ -62,8 +62,8 @@ impl Window {
     }
 }
 
-/// Room is counted in units of this many bytes, so that it fits a semaphore.
-const UNIT: u64 = 1 << 10;
+/// Room is counted in units of this many bytes, so that the largest part fits a semaphore's numbers.
+const UNIT: u64 = 64;
 
 /// A share of the window: bytes take room in it before they are there.
 #[derive(Debug, Clone)]

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use compaction_operator::api::{CompactionJob, CompactionJobStatus, condition, conditions};
 use compaction_operator::controller::{Observed, Watch, WorkerEnd, WorkerState, WorkerView, decide};
+use compaction_operator::engine::Window;
 use compaction_operator::worker::{self, End, Identity, JobApi, Start};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
@@ -176,6 +177,8 @@ impl World {
         let job_uid = self.api.job().metadata.uid.unwrap();
         let stop = CancellationToken::new();
         let end = Arc::new(Mutex::new(None));
+        let part_bytes = self.api.job().spec.upload.part_size.bytes().unwrap();
+        let read_bytes = self.rng.u64(10..120);
         let start = Start {
             identity: Identity {
                 job_uid,
@@ -186,8 +189,9 @@ impl World {
             api: Arc::new(self.api.clone()),
             store: Arc::new(self.store.clone()),
             cluster: "sim".to_owned(),
-            window_bytes: 80 << 20,
-            read_bytes: self.rng.u64(10..120),
+            // Little more than what one step needs: reads, parts and small outputs wait for each other's room.
+            window_bytes: Window::least(part_bytes, read_bytes) + self.rng.u64(..1500),
+            read_bytes,
             stop: stop.clone(),
             pointer_interval: self.pointer_interval,
             now: || 1_800_000_000,
