@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use crc_fast::{CrcAlgorithm, Digest};
 use serde::{Deserialize, Serialize};
 
 use super::Error;
@@ -73,6 +74,30 @@ impl Lines {
             at: 0,
             buffer: VecDeque::new(),
         }))
+    }
+
+    /// Of exactly the bytes that have this checksum; else nothing of it is handed out.
+    pub(crate) async fn open_checked(
+        store: &Arc<dyn Store>,
+        key: String,
+        crc64nvme: &str,
+    ) -> Result<Self, Error> {
+        let lines = Self::open(Arc::clone(store), key.clone()).await?;
+        let lines = lines.ok_or_else(|| Error::Ledger {
+            name: key,
+            problem: "it is missing".to_owned(),
+        })?;
+        let mut crc = Digest::new(CrcAlgorithm::Crc64Nvme);
+        let mut at = 0;
+        while at < lines.size {
+            let to = lines.size.min(at + CHUNK_BYTES);
+            crc.update(&store.read(&lines.key, at..to, &lines.etag).await?);
+            at = to;
+        }
+        if format!("{:016x}", crc.finalize()) != crc64nvme {
+            return Err(lines.damaged("it was altered"));
+        }
+        Ok(lines)
     }
 
     pub(crate) async fn next<T: serde::de::DeserializeOwned>(&mut self) -> Result<Option<T>, Error> {

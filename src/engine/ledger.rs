@@ -152,18 +152,15 @@ impl Ledger {
         self.path(&format!("{location}/candidates.jsonl"))
     }
 
-    pub(crate) async fn put_dropped(&self, groups: &[u64]) -> Result<(), Error> {
-        self.put_json(&format!("{}/dropped-groups.json", self.plan_location()), &groups)
-            .await
-            .map(drop)
+    /// Returns its hash.
+    pub(crate) async fn put_dropped(&self, groups: &[u64]) -> Result<String, Error> {
+        self.put_json(&dropped_name(&self.plan_location()), &groups).await
     }
 
     /// Groups that the plan left out after their sources had been listed as candidates. Ascending.
-    pub(crate) async fn dropped(&self, location: &str) -> Result<Vec<u64>, Error> {
-        let name = format!("{location}/dropped-groups.json");
-        let bytes = self.store.get(&self.path(&name), MAX_PLAN_BYTES).await?;
-        let bytes = bytes.ok_or_else(|| damaged(&self.path(&name), "it is missing".to_owned()))?;
-        serde_json::from_slice(&bytes).map_err(|error| damaged(&self.path(&name), error.to_string()))
+    pub(crate) async fn dropped(&self, location: &str, sha256: &str) -> Result<Vec<u64>, Error> {
+        self.get_json(&dropped_name(location), sha256, MAX_PLAN_BYTES)
+            .await
     }
 
     pub(crate) async fn put_plan(&self, plan: &Plan) -> Result<String, Error> {
@@ -327,6 +324,10 @@ impl Ledger {
         let record = serde_json::from_slice(&bytes);
         record.map(Some).map_err(|error| damaged(key, error.to_string()))
     }
+}
+
+fn dropped_name(location: &str) -> String {
+    format!("{location}/dropped-groups.json")
 }
 
 fn segment_name(location: &str, number: u32) -> String {

@@ -16,8 +16,8 @@ use crate::api::{self, CompactionJob, CompactionJobSpec, Limits, OnFault, PlanSt
 use crate::deduplicate::{Rules, Tombstone};
 use crate::format;
 use crate::plan::{
-    self, Builder, Deduplicate, Frozen, JobName, LeftOut, Numbered, Outline, Plan, Segment, Selector, Shape,
-    Source, Verdict,
+    self, Builder, CandidatesRef, Deduplicate, Frozen, JobName, LeftOut, Numbered, Outline, Plan, Segment,
+    Selector, Shape, Source, Verdict,
 };
 use crate::store::{Attributes, Capabilities, Object, Store};
 
@@ -87,9 +87,11 @@ pub async fn make_plan(context: &Context, input: &PlanInput<'_>) -> Result<Plann
             total_batches: Vec::new(),
         });
     }
-    candidates.close().await?;
-    context.ledger.put_dropped(&outline.dropped).await?;
-    let plan = assemble(input, frozen, capabilities, outline, folded);
+    let candidates = CandidatesRef {
+        crc64nvme: candidates.close().await?.crc64nvme,
+        dropped_sha256: context.ledger.put_dropped(&outline.dropped).await?,
+    };
+    let plan = assemble(input, frozen, capabilities, outline, folded, candidates);
     let sha256 = context.ledger.put_plan(&plan).await?;
     Ok(planned(&plan, sha256, location, upload_days))
 }
@@ -117,6 +119,7 @@ pub async fn preview(store: &Arc<dyn Store>, input: &PlanInput<'_>) -> Result<Pl
         Capabilities::default(),
         outline,
         folded,
+        CandidatesRef::default(),
     ))
 }
 
@@ -149,6 +152,7 @@ fn assemble(
     capabilities: Capabilities,
     outline: Outline,
     folded: Vec<String>,
+    candidates: CandidatesRef,
 ) -> Plan {
     let metadata = &input.job.metadata;
     Plan {
@@ -168,6 +172,7 @@ fn assemble(
         left_out: outline.left_out,
         folded,
         superseded: outline.superseded,
+        candidates,
     }
 }
 

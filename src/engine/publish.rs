@@ -398,14 +398,11 @@ impl Candidates {
         failed: &FailedGroups,
         skipped: &BTreeSet<SkippedSource>,
     ) -> Result<Self, Error> {
-        let key = context.ledger.candidates_key(finished.location);
-        let too_small = context.ledger.dropped(finished.location).await?;
+        let (location, stored) = (finished.location, &finished.plan.candidates);
+        let key = context.ledger.candidates_key(location);
+        let too_small = context.ledger.dropped(location, &stored.dropped_sha256).await?;
         let dropped = too_small.into_iter().chain(failed.ordinals()).collect();
-        let lines = Lines::open(Arc::clone(&context.store), key.clone()).await?;
-        let lines = lines.ok_or(Error::Ledger {
-            name: key,
-            problem: "it is missing".to_owned(),
-        })?;
+        let lines = Lines::open_checked(&context.store, key, &stored.crc64nvme).await?;
         Ok(Self {
             lines,
             dropped,

@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::future::pending;
 use std::ops::Range;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -181,7 +182,7 @@ impl Reader {
     pub(crate) async fn while_waiting<T>(
         &mut self,
         (parts, part_bytes): (Share, u64),
-        wait: impl Future<Output = T>,
+        wait: Pin<Box<dyn Future<Output = T> + Send + '_>>,
     ) -> T {
         tokio::select! {
             biased;

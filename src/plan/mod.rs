@@ -21,7 +21,7 @@ use crate::format;
 use crate::store::{Attributes, Capabilities};
 
 /// The version of the plan's form; a worker that does not know it stops.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// A batch ends after so many sources even if they are tiny, so that it stays well within its deadline.
 pub const BATCH_SOURCES: u64 = 4096;
@@ -48,6 +48,15 @@ pub struct Plan {
     /// Outputs of earlier jobs that are read again and replaced.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub superseded: Vec<Source>,
+    pub candidates: CandidatesRef,
+}
+
+/// What tells whether the list of candidates, and that of the groups left out after it, are as they were stored.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CandidatesRef {
+    pub crc64nvme: String,
+    pub dropped_sha256: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

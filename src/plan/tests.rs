@@ -38,6 +38,7 @@ fn plan() -> Plan {
         left_out: BTreeMap::new(),
         folded: Vec::new(),
         superseded: Vec::new(),
+        candidates: CandidatesRef::default(),
     }
 }
 

@@ -97,6 +97,16 @@ fn a_damaged_body_is_named() {
     is_named(body);
 }
 
+#[test]
+fn a_damaged_list_of_candidates_is_named() {
+    is_named(|place| ledger_object(place, "/candidates.jsonl"));
+}
+
+#[test]
+fn a_damaged_list_of_groups_that_were_left_out_is_named() {
+    is_named(|place| ledger_object(place, "/dropped-groups.json"));
+}
+
 /// A tail can be made again from the sources.
 fn is_built_again(damage: fn(&PathBuf)) {
     let (place, all) = interrupted();

@@ -284,7 +284,10 @@ impl<'a> Work<'a> {
 
     async fn close_output(&mut self) -> Result<(), Error> {
         let room = self.outputs.share();
-        let closed = self.reader.while_waiting(room, self.outputs.close()).await;
+        let closed = self
+            .reader
+            .while_waiting(room, Box::pin(self.outputs.close()))
+            .await;
         self.totals.bytes_written += closed?;
         Ok(())
     }
@@ -318,7 +321,7 @@ impl<'a> Work<'a> {
         body.totals = self.totals;
         let room = self.outputs.share();
         let save = self.outputs.save(body.sequence);
-        (body.finished, body.open) = self.reader.while_waiting(room, save).await?;
+        (body.finished, body.open) = self.reader.while_waiting(room, Box::pin(save)).await?;
         let batch = std::mem::take(&mut self.batch);
         (body.skipped, body.failed) = (batch.skipped, batch.failed);
         if body.failed.is_some() || next.is_some() {
@@ -329,7 +332,8 @@ impl<'a> Work<'a> {
         body.deduplicate = next.or(body.deduplicate);
         let attempts = self.last.attempts(&mut body);
         let advance = self.last.advance(self.context, self.input, body, attempts);
-        self.reader.while_waiting(self.outputs.share(), advance).await?;
+        let room = self.outputs.share();
+        self.reader.while_waiting(room, Box::pin(advance)).await?;
         self.last_cut.batch = self.last.checkpoint.batch;
         Ok(())
     }
