@@ -43,7 +43,7 @@ impl Position {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Entry {
     pub hash: u128,
-    /// Zero where the rules have no version.
+    /// In units of 10^-18; zero where the rules have no version.
     pub version: i128,
     pub position: Position,
     /// A tombstone that has outlived its retention.
@@ -66,7 +66,7 @@ impl Entry {
     }
 }
 
-/// The form of entries in memory and in runs.
+/// The form of entries in runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Layout {
     pub versioned: bool,
