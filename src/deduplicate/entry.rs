@@ -97,20 +97,15 @@ impl Layout {
         if !entries.remainder().is_empty() {
             return Err(MalformedRun);
         }
-        Ok(entries.map(|bytes| {
-            let version = if bytes.len() > 24 { number(&bytes[24..]) } else { 0 };
-            Entry::unpack(
-                number(&bytes[..16]),
-                version as i128,
-                number(&bytes[16..24]) as u64,
-            )
+        Ok(entries.filter_map(|bytes| {
+            let (hash, bytes) = bytes.split_first_chunk()?;
+            let (packed, version) = bytes.split_first_chunk()?;
+            let version = version.first_chunk().copied().unwrap_or_default();
+            Some(Entry::unpack(
+                u128::from_le_bytes(*hash),
+                i128::from_le_bytes(version),
+                u64::from_le_bytes(*packed),
+            ))
         }))
     }
-}
-
-fn number(bytes: &[u8]) -> u128 {
-    bytes
-        .iter()
-        .rev()
-        .fold(0, |number, byte| number << 8 | u128::from(*byte))
 }
