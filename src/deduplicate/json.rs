@@ -7,8 +7,6 @@ use memchr::memchr2;
 
 /// Deeper values are refused: the depth of the stack is bounded.
 const DEEPEST: usize = 128;
-/// Bytes of a string that are looked at one by one.
-const NEAR: usize = 16;
 
 /// Not JSON, or nested too deeply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -187,7 +185,7 @@ impl<'r> Scan<'r> {
         let start = self.at;
         loop {
             let rest = self.text.get(self.at..).ok_or(NotJson)?;
-            self.at += special(rest).ok_or(NotJson)?;
+            self.at += memchr2(b'"', b'\\', rest).ok_or(NotJson)?;
             if self.take(b'"') {
                 return Ok(&self.text[start..self.at - 1]);
             }
@@ -235,13 +233,6 @@ impl<'r> Scan<'r> {
         }
         if self.at > start { Ok(()) } else { Err(NotJson) }
     }
-}
-
-/// Where the next quote or backslash is. Names, and most values, are shorter than a search is worth.
-fn special(text: &[u8]) -> Option<usize> {
-    let (near, far) = text.split_at(text.len().min(NEAR));
-    let found = near.iter().position(|byte| matches!(byte, b'"' | b'\\'));
-    found.or_else(|| memchr2(b'"', b'\\', far).map(|at| near.len() + at))
 }
 
 /// The member of this name, which may be written with escapes.

@@ -109,13 +109,13 @@ impl Latest {
         let packed = entry.packed();
         let found = match self.form {
             Form::Unversioned => put(&mut self.words, [lower, upper, packed], room),
-            Form::Packed(_) => match self.pack(entry.version) {
-                Some(version) => put(&mut self.words, [lower, upper, version, packed], room),
-                None => {
+            Form::Packed(_) => {
+                let Some(version) = self.pack(entry.version) else {
                     self.needs_whole = true;
-                    Found::Refused
-                }
-            },
+                    return false;
+                };
+                put(&mut self.words, [lower, upper, version, packed], room)
+            }
             Form::Whole => {
                 let [high, low] = ordered(entry.version);
                 put(&mut self.words, [lower, upper, high, low, packed], room)
