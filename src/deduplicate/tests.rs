@@ -133,12 +133,12 @@ fn records(versions: impl Strategy<Value = i128>) -> impl Strategy<Value = Vec<R
 
 /// Versions of one or two kinds: whole numbers, times, fractions, such as one word holds and such as it does not.
 fn versions() -> impl Strategy<Value = Vec<Record>> {
+    const WHOLE: i128 = 1_000_000_000_000_000_000;
     let few = |first: i128, unit: i128| {
         (-5..=5_i128)
             .prop_map(move |number| first + number * unit)
             .boxed()
     };
-    const WHOLE: i128 = 1_000_000_000_000_000_000;
     let kinds = vec![
         few(0, 1),
         few(0, WHOLE),
