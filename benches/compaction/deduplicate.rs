@@ -214,15 +214,15 @@ pub fn fill_table() {
     let versioned = std::env::var("VERSIONED").unwrap() == "versioned";
     let mut latest = Latest::new(Layout { versioned }, GIB);
     let mut rng = fastrand::Rng::with_seed(1);
-    let mut keys = 0_u32;
+    let mut keys = 0_u64;
     loop {
         let entry = Entry {
             hash: rng.u128(..),
-            version: i128::from(keys),
-            position: Position::new(0, 0, u64::from(keys) + 1).unwrap(),
+            version: i128::from(1_700_000_000_000 + keys) * 1_000_000_000_000_000_000,
+            position: Position::new(0, 0, keys + 1).unwrap(),
             expired: false,
         };
-        if !latest.take(&entry) {
+        if !latest.take_all(&mut vec![entry]) {
             break;
         }
         keys += 1;

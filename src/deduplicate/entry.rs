@@ -43,7 +43,7 @@ impl Position {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Entry {
     pub hash: u128,
-    /// Zero where the rules have no version.
+    /// In units of 10^-18; zero where the rules have no version.
     pub version: i128,
     pub position: Position,
     /// A tombstone that has outlived its retention.
@@ -66,7 +66,7 @@ impl Entry {
     }
 }
 
-/// The form of entries in memory and in runs.
+/// The form of entries in runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Layout {
     pub versioned: bool,
@@ -97,20 +97,15 @@ impl Layout {
         if !entries.remainder().is_empty() {
             return Err(MalformedRun);
         }
-        Ok(entries.map(|bytes| {
-            let version = if bytes.len() > 24 { number(&bytes[24..]) } else { 0 };
-            Entry::unpack(
-                number(&bytes[..16]),
-                version as i128,
-                number(&bytes[16..24]) as u64,
-            )
+        Ok(entries.filter_map(|bytes| {
+            let (hash, bytes) = bytes.split_first_chunk()?;
+            let (packed, version) = bytes.split_first_chunk()?;
+            let version = version.first_chunk().copied().unwrap_or_default();
+            Some(Entry::unpack(
+                u128::from_le_bytes(*hash),
+                i128::from_le_bytes(version),
+                u64::from_le_bytes(*packed),
+            ))
         }))
     }
-}
-
-fn number(bytes: &[u8]) -> u128 {
-    bytes
-        .iter()
-        .rev()
-        .fold(0, |number, byte| number << 8 | u128::from(*byte))
 }

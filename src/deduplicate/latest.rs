@@ -1,45 +1,75 @@
 //! The newest entry of each key, in a fixed number of bytes: a flat table with linear probing, allocated once.
 //!
 //! Never grows and never forgets: what does not fit is refused, and the caller hands out what is there.
+//!
+//! A slot is two words of hash, then what entries of a key are compared by, the greater of the words first: the version,
+//! if there is one, then position and sign. All of it lies together, as each look at a large table is a wait for memory.
+//! A version is one word as long as [`Scale`] can hold all exactly. One that it cannot hold is refused, as if
+//! there were no room; emptied, the table has slots with two words for it.
 
+use std::hint::black_box;
+
+use super::scale::Scale;
 use super::{Entry, Layout, Position};
 
-/// Of 8 slots at most 7 are taken: beyond that, probing costs more than the memory is worth.
-const TAKEN: usize = 7;
-const OF: usize = 8;
+/// Of 10 slots at most 9 are taken: beyond that, probing costs more than the memory is worth.
+const TAKEN: usize = 9;
+const OF: usize = 10;
 /// The smallest table that makes any progress.
 const LEAST_SLOTS: usize = 8;
 
+/// What versions are in a slot, and by that how many words a slot has.
+#[derive(Debug, Clone, Copy)]
+enum Form {
+    Unversioned,
+    Packed(Scale),
+    Whole,
+}
+
+impl Form {
+    fn words(self) -> usize {
+        match self {
+            Self::Unversioned => 3,
+            Self::Packed(_) => 4,
+            Self::Whole => 5,
+        }
+    }
+}
+
 pub struct Latest {
     layout: Layout,
-    hashes: Vec<u128>,
-    /// Position and sign; zero where the slot is free.
-    positions: Vec<u64>,
-    /// Empty where entries have no version.
-    versions: Vec<i128>,
+    form: Form,
+    /// A version was refused that is exact in two words only.
+    needs_whole: bool,
+    words: Vec<u64>,
     len: usize,
 }
 
 impl Latest {
     /// A table of at most so many bytes, and at least a handful of entries.
     pub fn new(layout: Layout, bytes: u64) -> Self {
-        let slots = ((bytes as usize) / layout.entry_bytes()).max(LEAST_SLOTS);
+        let form = if layout.versioned {
+            Form::Packed(Scale::default())
+        } else {
+            Form::Unversioned
+        };
+        let words = bytes as usize / size_of::<u64>();
         Self {
             layout,
-            hashes: vec![0; slots],
-            positions: vec![0; slots],
-            versions: if layout.versioned {
-                vec![0; slots]
-            } else {
-                Vec::new()
-            },
+            form,
+            needs_whole: false,
+            words: vec![0; words.max(LEAST_SLOTS * Form::Whole.words())],
             len: 0,
         }
     }
 
+    fn slots(&self) -> usize {
+        self.words.len() / self.form.words()
+    }
+
     /// Keys that fit.
     pub fn capacity(&self) -> usize {
-        self.positions.len() / OF * TAKEN
+        self.slots() * TAKEN / OF
     }
 
     pub fn len(&self) -> usize {
@@ -50,72 +80,188 @@ impl Latest {
         self.len == 0
     }
 
-    /// Whether another key could be refused.
+    /// Whether another entry could be refused for ever.
     pub fn is_full(&self) -> bool {
-        self.len >= self.capacity()
+        self.needs_whole || self.len >= self.capacity()
     }
 
-    /// Takes an entry if it is the newest of its key: greater version, then later position. False where its key
-    /// is a new one and there is no room: then nothing has changed.
-    pub fn take(&mut self, entry: &Entry) -> bool {
-        let slots = self.positions.len();
-        // By the lower half of the hash: a pass has all its keys from a small range of the upper half.
-        let mut slot = ((u128::from(entry.hash as u64) * slots as u128) >> 64) as usize;
-        while self.positions[slot] != 0 {
-            if self.hashes[slot] == entry.hash {
-                if (entry.version, entry.packed()) > (self.version(slot), self.positions[slot]) {
-                    self.put(slot, entry);
-                }
-                return true;
+    /// Takes the entries that are the newest of their keys so far: greater version, then later position. False where
+    /// one is refused, as there is no room for it: that one and all after it are left.
+    pub fn take_all(&mut self, entries: &mut Vec<Entry>) -> bool {
+        self.touch(entries);
+        let taken = entries.iter().take_while(|entry| self.take(entry)).count();
+        entries.drain(..taken);
+        entries.is_empty()
+    }
+
+    /// Looks at all slots that entries belong to: so their waits for memory are one.
+    fn touch(&self, entries: &[Entry]) {
+        let (slots, words) = (self.slots(), self.form.words());
+        let seen = entries.iter().fold(0, |seen, entry| {
+            seen ^ self.words[home(entry.hash as u64, slots) * words]
+        });
+        black_box(seen);
+    }
+
+    fn take(&mut self, entry: &Entry) -> bool {
+        let room = self.len < self.capacity();
+        let (lower, upper) = (entry.hash as u64, (entry.hash >> 64) as u64);
+        let packed = entry.packed();
+        let found = match self.form {
+            Form::Unversioned => put(&mut self.words, [lower, upper, packed], room),
+            Form::Packed(_) => {
+                let Some(version) = self.pack(entry.version) else {
+                    self.needs_whole = true;
+                    return false;
+                };
+                put(&mut self.words, [lower, upper, version, packed], room)
             }
-            slot = if slot + 1 == slots { 0 } else { slot + 1 };
-        }
-        if self.is_full() {
-            return false;
-        }
-        self.put(slot, entry);
-        self.len += 1;
-        true
+            Form::Whole => {
+                let [high, low] = ordered(entry.version);
+                put(&mut self.words, [lower, upper, high, low, packed], room)
+            }
+        };
+        self.len += usize::from(found == Found::New);
+        found != Found::Refused
     }
 
-    fn version(&self, slot: usize) -> i128 {
-        self.versions.get(slot).copied().unwrap_or(0)
-    }
-
-    fn put(&mut self, slot: usize, entry: &Entry) {
-        self.hashes[slot] = entry.hash;
-        self.positions[slot] = entry.packed();
-        if let Some(version) = self.versions.get_mut(slot) {
-            *version = entry.version;
+    /// `None` where one word cannot hold it exactly beside what is there.
+    fn pack(&mut self, version: i128) -> Option<u64> {
+        let Form::Packed(scale) = self.form else {
+            return None;
+        };
+        if let Some(packed) = scale.pack(version) {
+            return Some(packed);
         }
+        let other = if self.len == 0 {
+            Scale::from(version)
+        } else {
+            scale.finer(version)?
+        };
+        let packed = other.pack(version)?;
+        self.repack(scale, other)?;
+        self.form = Form::Packed(other);
+        Some(packed)
     }
 
-    /// Hands out all entries as the bytes of a run, in no order, and is empty.
-    pub fn hand_out(&mut self) -> Vec<u8> {
-        let mut run = Vec::with_capacity(self.len * self.layout.entry_bytes());
-        for slot in 0..self.positions.len() {
-            if self.positions[slot] != 0 {
-                let entry = Entry::unpack(self.hashes[slot], self.version(slot), self.positions[slot]);
+    /// Changes nothing where one does not fit.
+    fn repack(&mut self, from: Scale, to: Scale) -> Option<()> {
+        let repacked = |version| to.pack(from.unpack(version));
+        let (slots, _) = self.words.as_chunks_mut::<4>();
+        let taken = |slot: &&mut [u64; 4]| slot[3] != 0;
+        if !slots
+            .iter()
+            .all(|slot| slot[3] == 0 || repacked(slot[2]).is_some())
+        {
+            return None;
+        }
+        for slot in slots.iter_mut().filter(taken) {
+            slot[2] = repacked(slot[2])?;
+        }
+        Some(())
+    }
+
+    /// Takes these entries, hands out all as the bytes of a run, in no order, and is empty. Those for which there is no
+    /// room are in the run as they are.
+    pub fn hand_out(&mut self, others: &mut Vec<Entry>) -> Vec<u8> {
+        self.take_all(others);
+        let mut run = Vec::with_capacity((self.len + others.len()) * self.layout.entry_bytes());
+        let slots = self.words.chunks_exact(self.form.words());
+        for slot in slots.filter(|slot| slot.last() != Some(&0)) {
+            if let Some(entry) = self.entry(slot) {
                 self.layout.encode(&entry, &mut run);
             }
+        }
+        for entry in others.drain(..) {
+            self.layout.encode(&entry, &mut run);
         }
         self.clear();
         run
     }
 
+    fn entry(&self, slot: &[u64]) -> Option<Entry> {
+        let (lower, upper, rest) = (*slot.first()?, *slot.get(1)?, slot.get(2..)?);
+        let (version, packed) = match (self.form, rest) {
+            (Form::Unversioned, [packed]) => (0, packed),
+            (Form::Packed(scale), [version, packed]) => (scale.unpack(*version), packed),
+            (Form::Whole, [high, low, packed]) => (version(*high, *low), packed),
+            _ => return None,
+        };
+        let hash = u128::from(upper) << 64 | u128::from(lower);
+        Some(Entry::unpack(hash, version, *packed))
+    }
+
     pub fn clear(&mut self) {
-        self.positions.fill(0);
-        self.len = 0;
+        if self.len > 0 {
+            self.words.fill(0);
+            self.len = 0;
+        }
+        if self.needs_whole {
+            self.form = Form::Whole;
+            self.needs_whole = false;
+        }
     }
 
     /// The positions in ascending order, those of expired tombstones only if they are kept. Takes no memory for
     /// it: afterwards the table is of no use until it is cleared.
     pub fn survivors(&mut self, keep_expired: bool) -> impl Iterator<Item = Position> + '_ {
-        self.positions.sort_unstable();
-        self.len = 0;
-        let there = self.positions.iter().filter(|packed| **packed != 0);
-        there
-            .filter(move |packed| keep_expired || **packed & 1 == 0)
-            .map(|packed| Position::from_number(packed >> 1))
+        let words = self.form.words();
+        let mut count = 0;
+        for end in (words..=self.words.len()).step_by(words) {
+            let packed = self.words[end - 1];
+            if packed != 0 && (keep_expired || packed & 1 == 0) {
+                self.words[count] = packed;
+                count += 1;
+            }
+        }
+        let survivors = &mut self.words[..count];
+        survivors.sort_unstable();
+        survivors.iter().map(|packed| Position::from_number(packed >> 1))
     }
+}
+
+#[derive(PartialEq)]
+enum Found {
+    New,
+    Known,
+    Refused,
+}
+
+/// Where a hash is looked for first. By its lower half: a pass has all its keys from a small range of the upper half.
+fn home(lower: u64, slots: usize) -> usize {
+    ((u128::from(lower) * slots as u128) >> 64) as usize
+}
+
+/// Puts a slot in its place if it is newer than what is there. The last word is never zero where one is taken.
+fn put<const WORDS: usize>(words: &mut [u64], new: [u64; WORDS], room: bool) -> Found {
+    let (slots, _) = words.as_chunks_mut::<WORDS>();
+    let home = home(new[0], slots.len());
+    let (before, from) = slots.split_at_mut(home);
+    for slot in from.iter_mut().chain(before) {
+        if slot[WORDS - 1] == 0 {
+            if room {
+                *slot = new;
+                return Found::New;
+            }
+            return Found::Refused;
+        }
+        if slot[..2] == new[..2] {
+            if new[2..] > slot[2..] {
+                *slot = new;
+            }
+            return Found::Known;
+        }
+    }
+    Found::Refused
+}
+
+/// The halves of a version, the order of whose words is its own.
+fn ordered(version: i128) -> [u64; 2] {
+    let bits = version as u128 ^ (1 << 127);
+    [(bits >> 64) as u64, bits as u64]
+}
+
+fn version(high: u64, low: u64) -> i128 {
+    let bits = u128::from(high) << 64 | u128::from(low);
+    (bits ^ (1 << 127)) as i128
 }

@@ -18,6 +18,7 @@ mod json;
 mod judge;
 mod latest;
 mod passes;
+mod scale;
 mod survivors;
 mod value;
 

@@ -7,6 +7,16 @@ use sha2::{Digest, Sha256};
 
 /// Digits after the decimal point of a [`Version`].
 const VERSION_DIGITS: i64 = 18;
+/// All powers of ten that are versions.
+const TENS: [i128; 39] = {
+    let mut tens = [1; 39];
+    let mut power = 1;
+    while power < tens.len() {
+        tens[power] = tens[power - 1] * 10;
+        power += 1;
+    }
+    tens
+};
 
 /// A number as its digits and a power of ten, in the one form that all ways of writing it have in common.
 struct Decimal<'t> {
@@ -62,11 +72,18 @@ impl<'t> Decimal<'t> {
     fn version(&self) -> Option<i128> {
         let shift = self.exponent + VERSION_DIGITS;
         let kept = (self.digits.len() as i64 + shift.min(0)).max(0) as usize;
-        let mut value = self.digits[..kept].iter().try_fold(0_i128, |value, digit| {
-            value.checked_mul(10)?.checked_add(i128::from(digit - b'0'))
+        // As many digits at once as 64 bits hold: numbers of 128 bits take a record's time.
+        let parts = self.digits[..kept].chunks(18);
+        let mut value = parts.into_iter().try_fold(0_i128, |value, part| {
+            let number = part
+                .iter()
+                .fold(0, |number, digit| number * 10 + i64::from(digit - b'0'));
+            value
+                .checked_mul(TENS[part.len()])?
+                .checked_add(i128::from(number))
         })?;
         if value != 0 && shift > 0 {
-            value = value.checked_mul(10_i128.checked_pow(u32::try_from(shift).ok()?)?)?;
+            value = value.checked_mul(*TENS.get(usize::try_from(shift).ok()?)?)?;
         }
         Some(if self.negative { -value } else { value })
     }

@@ -5,6 +5,7 @@
 
 pub(super) mod failure;
 
+mod buffers;
 mod delete;
 mod lifecycle;
 mod limit;
@@ -24,6 +25,7 @@ use async_trait::async_trait;
 use aws_sdk_s3::Client;
 use bytes::Bytes;
 
+use self::buffers::Buffers;
 use self::limit::Limit;
 use self::retry::{Call, Effect};
 use super::config::{Retries, Settings, SettingsError};
@@ -44,6 +46,7 @@ pub struct S3 {
     deadlines: Deadlines,
     retries: Retries,
     capabilities: Capabilities,
+    buffers: Arc<Buffers>,
     /// The store has no bulk delete; found out once.
     deletes_singly: Arc<AtomicBool>,
 }
@@ -61,6 +64,7 @@ impl S3 {
             deadlines: settings.deadlines.clone(),
             retries: settings.retries.clone(),
             capabilities: Capabilities::default(),
+            buffers: Arc::default(),
             deletes_singly: Arc::default(),
         })
     }

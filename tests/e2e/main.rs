@@ -22,6 +22,7 @@ mod watch;
 
 mod access;
 mod chaos;
+mod deduplicated;
 mod disturbed;
 mod drift;
 mod ends;

@@ -114,7 +114,7 @@ fn outputs_of(manifest: &[u8]) -> Vec<String> {
 }
 
 /// How often each record is in these objects.
-fn records(bucket: &Bucket, keys: &[String]) -> HashMap<String, u32> {
+pub fn records(bucket: &Bucket, keys: &[String]) -> HashMap<String, u32> {
     let mut records = HashMap::new();
     for bytes in bucket.get(keys).into_values() {
         let mut text = String::new();

@@ -8,7 +8,7 @@ use std::ops::Range;
 use aws_sdk_s3::error::SdkError;
 use aws_sdk_s3::operation::get_object::GetObjectOutput;
 use aws_sdk_s3::primitives::ByteStream;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use super::failure::{Failure, chain};
 use super::retry::Call;
@@ -143,20 +143,20 @@ impl S3 {
     /// Reads a body to its end. The pieces are copied once: each of them keeps a whole receive buffer
     /// alive, which nobody has counted.
     async fn body(&self, mut stream: ByteStream, expected: u64, limit: u64) -> Result<Bytes, Failure> {
-        let mut body = BytesMut::with_capacity(usize::try_from(expected).unwrap_or_default());
+        let mut body = self.buffers.lend(usize::try_from(expected).unwrap_or_default());
         while let Some(piece) = within(self.deadlines.stall, stream.try_next())
             .await?
             .map_err(|error| {
                 Failure::new(
                     ErrorKind::Unreachable,
-                    format!("broken off after {} bytes: {}", body.len(), chain(&error)),
+                    format!("broken off after {} bytes: {}", body.bytes.len(), chain(&error)),
                 )
             })?
         {
-            if (body.len() + piece.len()) as u64 > limit {
+            if (body.bytes.len() + piece.len()) as u64 > limit {
                 return Err(too_large(limit));
             }
-            body.extend_from_slice(&piece);
+            body.bytes.extend_from_slice(&piece);
         }
         Ok(body.freeze())
     }

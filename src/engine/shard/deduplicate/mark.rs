@@ -8,7 +8,7 @@ use tokio::time::timeout;
 use super::super::check::{check, excuse};
 use super::super::checkpoint::Last;
 use super::super::{Ended, ShardInput};
-use super::marking;
+use super::{AHEAD, marking};
 use crate::deduplicate::{Entry, Judge, Latest, Position, judge};
 use crate::engine::body::{Cursor, Deduplication, SkippedPlace, Stage};
 use crate::engine::reader::{Item, Place, Reader};
@@ -34,6 +34,8 @@ pub(super) struct Mark<'a> {
     scan: Box<dyn Scan>,
     judge: Box<dyn Judge>,
     latest: Latest,
+    /// Entries that the table has not taken yet.
+    fresh: Vec<Entry>,
     state: Deduplication,
     /// A stretch ends at the group that begins when it has so many records. A function of the plan: whether an
     /// expired tombstone goes depends on what else lies in its stretch (I3).
@@ -95,6 +97,7 @@ impl<'a> Mark<'a> {
             scan: format::scan(&input.plan.frozen.format),
             judge: judge(&rules.rules),
             latest: Latest::new(layout, table),
+            fresh: Vec::with_capacity(AHEAD),
             enough: rules.table_bytes.min(STRETCH_BYTES) / layout.entry_bytes() as u64,
             state,
             group: None,
@@ -237,6 +240,7 @@ impl<'a> Mark<'a> {
             scan,
             judge,
             latest,
+            fresh,
             state,
             ..
         } = self;
@@ -245,10 +249,12 @@ impl<'a> Mark<'a> {
         let scanned = scan.advance(&mut |record, bytes| {
             match mark(judge.as_ref(), keep_unkeyed, place, record, bytes) {
                 Ok(entry) => {
-                    // It is handed out before it is full.
-                    let taken = latest.take(&entry);
-                    debug_assert!(taken);
+                    fresh.push(entry);
                     state.records += 1;
+                    if fresh.len() >= AHEAD {
+                        // What it refuses goes into the run that it is handed out as.
+                        latest.take_all(fresh);
+                    }
                 }
                 Err(found) => {
                     problem = Some(found);
@@ -317,9 +323,9 @@ impl<'a> Mark<'a> {
     async fn checkpoint(&mut self, cursor: Cursor) -> Result<(), Error> {
         let shard = self.context.ledger.writer().shard;
         let mut body = self.last.next_body(self.input, shard);
-        let entries = self.latest.len() as u64;
-        if entries > 0 {
-            let run = self.latest.hand_out();
+        let run = self.latest.hand_out(&mut self.fresh);
+        if !run.is_empty() {
+            let entries = (run.len() / self.rules.rules.layout().entry_bytes()) as u64;
             let stored = self
                 .context
                 .ledger

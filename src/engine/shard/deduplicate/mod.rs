@@ -23,6 +23,9 @@ const MOST_RUN_BYTES: u64 = 64 << 20;
 /// What decoding and a record may take.
 const SCAN_BYTES: u64 = CUT_BYTES + MAX_RECORD_BYTES;
 
+/// Entries that the table takes in one go.
+const AHEAD: usize = 64;
+
 /// The stage that a shard is in; `None` where its plan keeps every record.
 pub(super) fn stage(plan: &Plan, body: Option<&Body>) -> Option<Stage> {
     plan.frozen.deduplicate.as_ref()?;
@@ -60,11 +63,12 @@ pub(super) fn next_stretch(state: &Deduplication, cursor: &Cursor) -> Deduplicat
     }
 }
 
-/// How the window is divided while records are marked: reads, then the table and the run that it becomes.
+/// How the window is divided while records are marked: reads, then the table and the run that it becomes. The run is
+/// at most an eighth larger: without free slots, but with whole versions.
 fn marking(window: Window, rules: &Deduplicate) -> (u64, u64) {
     let free = window.bytes.saturating_sub(SCAN_BYTES);
     let reads = (free / 3).max(2 * window.read_bytes);
-    let table = (free.saturating_sub(reads) / 2).min(MOST_RUN_BYTES);
+    let table = (free.saturating_sub(reads) / 17 * 8).min(MOST_RUN_BYTES);
     (reads, table.min(rules.table_bytes))
 }
 

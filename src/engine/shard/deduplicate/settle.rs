@@ -6,8 +6,8 @@ use tokio::time::timeout;
 
 use super::super::checkpoint::Last;
 use super::super::{Ended, ShardInput};
-use super::{needed, settling};
-use crate::deduplicate::{HashRange, Latest, Survivors};
+use super::{AHEAD, needed, settling};
+use crate::deduplicate::{Entry, HashRange, Latest, Survivors};
 use crate::engine::body::{Deduplication, Stage};
 use crate::engine::{Context, Error};
 use crate::plan::Deduplicate;
@@ -98,8 +98,13 @@ impl Settle<'_> {
                 name: run.name.clone(),
                 problem: problem.to_string(),
             })?;
-            for entry in entries {
-                if range.contains(entry.hash) && !self.latest.take(&entry) {
+            let mut entries = entries.filter(|entry| range.contains(entry.hash));
+            loop {
+                let mut some: Vec<Entry> = entries.by_ref().take(AHEAD).collect();
+                if some.is_empty() {
+                    break;
+                }
+                if !self.latest.take_all(&mut some) {
                     return Ok(false);
                 }
             }
