@@ -177,7 +177,7 @@ pub struct CompactionScheduleStatus {
     /// Which slots are dealt with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slots: Option<SlotsStatus>,
-    /// The latest slot for which a run was started.
+    /// The slot of the run that was started last for one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_schedule_time: Option<Time>,
     /// When a run succeeded last.
@@ -198,6 +198,9 @@ pub struct CompactionScheduleStatus {
     /// The `spec.manualTrigger` that was last obeyed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_manual_trigger: Option<String>,
+    /// The number of the last run by `manualTrigger`, which its name ends with.
+    #[serde(default)]
+    pub manual_runs: i64,
     /// Runs that have neither succeeded nor failed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
@@ -229,6 +232,7 @@ impl Default for CompactionScheduleStatus {
             last_skip: None,
             consecutive_failures: 0,
             last_manual_trigger: None,
+            manual_runs: 0,
             active: Vec::new(),
             last_run: None,
         }
@@ -241,8 +245,24 @@ impl Default for CompactionScheduleStatus {
 pub struct SlotsStatus {
     pub schedule: String,
     pub time_zone: String,
-    /// Slots up to this time were run or skipped, or came before the schedule did. None of them is run any more.
+    /// Slots up to this time were run or skipped, or came before the schedule did. None of them is run any more, but
+    /// for those in `passedOver`.
     pub settled_until: Time,
+    /// The longest times of more than a day in which no slot was run: an outage, or a clock that was set far ahead.
+    /// When the clock is set back to one, slots in it are run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = MAX_PASSED_OVER))]
+    pub passed_over: Vec<PassedOver>,
+}
+
+pub const MAX_PASSED_OVER: usize = 4;
+
+#[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, PartialEq)]
+pub struct PassedOver {
+    /// The last slot before, or another time up to which slots are dealt with.
+    pub after: Time,
+    /// The first slot after, or another time from which slots count.
+    pub before: Time,
 }
 
 #[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, PartialEq)]

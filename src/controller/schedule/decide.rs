@@ -1,9 +1,9 @@
 //! `decide`: a schedule, its runs and the time in; what to make, what to delete and the next status out. Pure.
 //!
 //! One mark keeps every slot from being run twice: `slots.settledUntil`. It never falls, and no slot up to it starts
-//! any more. A run that exists moves it past its slot, so it does not matter whether the status was written before a
-//! restart. What is made is made first and told after; when something was made, or could not be, `decide` is asked
-//! again with that in view.
+//! any more, but for those that are known not to have run (`settled`). A run that exists moves it past its slot, so it
+//! does not matter whether the status was written before a restart. What is made is made first and told after; when
+//! something was made, or could not be, `decide` is asked again with that in view.
 
 mod account;
 mod conditions;
@@ -83,6 +83,7 @@ pub(super) fn decide(observed: &Observed<'_>) -> Result<Decision, serde_json::Er
         observed,
         next: schedule.status.clone().unwrap_or_default(),
         began: false,
+        begun: Vec::new(),
         create: None,
         delete: Vec::new(),
         notices: Vec::new(),
@@ -103,6 +104,8 @@ struct Deciding<'a> {
     next: CompactionScheduleStatus,
     /// A run is seen for the first time.
     began: bool,
+    /// Its slot, and the mark before it.
+    begun: Vec<(Timestamp, Timestamp)>,
     create: Option<Box<CompactionJob>>,
     delete: Vec<Deletion>,
     notices: Vec<Notice>,
@@ -140,6 +143,7 @@ impl Deciding<'_> {
         if self.observed.schedule.metadata.deletion_timestamp.is_some() {
             return;
         }
+        self.begin_slots();
         self.account();
         let state = self.go_on();
         self.next.observed_generation = self.observed.schedule.metadata.generation.unwrap_or_default();
@@ -158,41 +162,67 @@ impl Deciding<'_> {
                 return State::new(reason_of(&error), Standing::Stalled, error.to_string());
             }
         };
-        self.settle_runs(&slots);
+        self.tell_passed_over(&slots);
         self.lift_halt(&slots);
         self.next.effective_schedule = Some(self.effective_schedule());
+        let state = self.start(&slots);
+        if let Some(settled) = &mut self.next.slots {
+            settled.forget_empty(&slots);
+        }
+        state
+    }
+
+    /// What is due, unless somebody or something keeps it from being run.
+    fn start(&mut self, slots: &Slots) -> State {
+        let spec = &self.observed.schedule.spec;
         let problem = render(&spec.job_template.spec, &slots.in_zone(self.observed.now)).err();
         let problem = problem.map(|problem| problem.to_string());
         if spec.suspend {
-            return self.suspended(&slots, problem);
+            return self.suspended(slots, problem);
         }
         if self.is_halted() {
-            return self.halted(&slots);
+            return self.halted(slots);
         }
         if let Some(problem) = problem {
-            self.skip_due(&slots, SkipReason::InvalidTemplate, &problem);
+            self.skip_due(slots, SkipReason::InvalidTemplate, &problem);
             return State::new(ScheduleReason::InvalidTemplate, Standing::Stalled, problem);
         }
-        let hold = self.manual(&slots).or_else(|| self.slot(&slots));
-        self.set_next(&slots);
+        let hold = self.manual(slots).or_else(|| self.slot(slots));
+        self.set_next(slots);
         self.state(hold)
+    }
+
+    /// Slots count from the creation of the schedule.
+    fn begin_slots(&mut self) {
+        let schedule = self.observed.schedule;
+        let now = seconds(self.observed.now);
+        let created = schedule.creation_timestamp().map_or(now, |time| time.0.min(now));
+        self.next.slots.get_or_insert_with(|| SlotsStatus {
+            schedule: schedule.spec.schedule.clone(),
+            time_zone: schedule.spec.time_zone.clone(),
+            settled_until: Time(created),
+            passed_over: Vec::new(),
+        });
     }
 
     /// Slots of another schedule, or of a time when none was to run, are not made up for.
     fn settle_changes(&mut self) {
-        let (schedule, now) = (self.observed.schedule, seconds(self.observed.now));
-        let spec = &schedule.spec;
-        let created = schedule.creation_timestamp().map_or(now, |time| time.0.min(now));
-        let first = self.slots_from(created);
-        let old = self.next.slots.get_or_insert(first).clone();
+        let (spec, now) = (&self.observed.schedule.spec, seconds(self.observed.now));
+        let Some(old) = self.next.slots.clone() else {
+            return;
+        };
         let was_suspended = self.was(ScheduleReason::Suspended);
         if old.schedule != spec.schedule || old.time_zone != spec.time_zone {
             if !was_suspended && let Ok(slots) = Slots::new(&old.schedule, &old.time_zone, now) {
                 let why = "schedule or timeZone was changed before it started";
-                self.settle_runs(&slots);
+                self.tell_passed_over(&slots);
                 self.skip_due(&slots, SkipReason::ScheduleChanged, why);
             }
-            self.next.slots = Some(self.slots_from(self.settled_until().max(now)));
+            self.settle(now);
+            if let Some(slots) = &mut self.next.slots {
+                spec.schedule.clone_into(&mut slots.schedule);
+                spec.time_zone.clone_into(&mut slots.time_zone);
+            }
         }
         if was_suspended && !spec.suspend {
             self.settle(now);
@@ -208,24 +238,19 @@ impl Deciding<'_> {
         }
     }
 
-    fn slots_from(&self, settled_until: Timestamp) -> SlotsStatus {
-        let spec = &self.observed.schedule.spec;
-        SlotsStatus {
-            schedule: spec.schedule.clone(),
-            time_zone: spec.time_zone.clone(),
-            settled_until: Time(settled_until),
-        }
+    /// By the clock as it is now.
+    fn mark(&self) -> Timestamp {
+        self.mark_at(self.due())
     }
 
-    fn settled_until(&self) -> Timestamp {
+    fn mark_at(&self, time: Timestamp) -> Timestamp {
         let slots = self.next.slots.as_ref();
-        slots.map_or(self.observed.now, |slots| slots.settled_until.0)
+        slots.map_or(self.observed.now, |slots| slots.mark(time))
     }
 
-    /// Never falls.
     fn settle(&mut self, time: Timestamp) {
         if let Some(slots) = &mut self.next.slots {
-            slots.settled_until = Time(slots.settled_until.0.max(time));
+            slots.settle(time);
         }
     }
 
@@ -264,7 +289,12 @@ impl Deciding<'_> {
     }
 
     fn set_next(&mut self, slots: &Slots) {
-        let next = slots.next(self.due().max(self.settled_until()));
+        let next = slots.next(self.due().max(self.mark()));
+        // At its time the clock may be where slots were run already.
+        let next = next.and_then(|next| match self.mark_at(next) {
+            mark if mark < next => Some(next),
+            mark => slots.next(mark),
+        });
         let next = next.map(|next| self.start_of(next));
         self.next.next_schedule_time = next.map(Time);
         if let Some(next) = next {

@@ -6,6 +6,7 @@ mod decide;
 mod reconcile;
 mod render;
 mod runs;
+mod settled;
 mod slots;
 
 use std::sync::Arc;

@@ -1,14 +1,13 @@
 //! A schedule's runs: their names, how they are made of the template, and what is seen of them. Pure.
 //!
-//! A run's name says for which slot, or for which trigger, it was made, so nothing is made twice whoever tries, and
-//! what was made before a restart is known again.
+//! A run's name says for which slot it was made, or its number among those of triggers, so nothing is made twice whoever
+//! tries, and what was made before a restart is known again.
 
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::{Resource, ResourceExt};
-use sha2::{Digest, Sha256};
 
 use super::render::{self, render};
 use super::slots::Slots;
@@ -25,7 +24,8 @@ const MANUAL_TRIGGER: &str = "compaction.dev/manual-trigger";
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Start {
     Slot(Timestamp),
-    Manual,
+    /// A trigger. They are numbered.
+    Manual(i64),
 }
 
 /// What is seen of a run.
@@ -34,6 +34,8 @@ pub(super) struct Run {
     pub name: String,
     pub uid: String,
     pub start: Start,
+    /// What a manual run was started by.
+    pub trigger: Option<String>,
     pub created: Timestamp,
     pub state: RunState,
     /// It is told to go, and is still there.
@@ -71,6 +73,7 @@ impl Run {
         Some(Self {
             uid: job.uid()?,
             start,
+            trigger: job.annotations().get(MANUAL_TRIGGER).cloned(),
             created: job
                 .creation_timestamp()
                 .map_or(Timestamp::UNIX_EPOCH, |time| time.0),
@@ -89,7 +92,7 @@ impl Run {
     pub(super) fn scheduled(&self) -> Timestamp {
         match self.start {
             Start::Slot(slot) => slot,
-            Start::Manual => self.created,
+            Start::Manual(_) => self.created,
         }
     }
 }
@@ -115,16 +118,15 @@ pub(super) fn slot_name(schedule: &str, slot: Timestamp) -> String {
     format!("{schedule}-{:08}", slot.as_second() / 60)
 }
 
-/// `<schedule>-m<hash of the trigger>`.
-pub(super) fn manual_name(schedule: &str, trigger: &str) -> String {
-    let hash = hex::encode(Sha256::digest(trigger));
-    format!("{schedule}-m{}", &hash[..8])
+/// `<schedule>-m<number>`: not the trigger, which may be one that was there before.
+pub(super) fn manual_name(schedule: &str, number: i64) -> String {
+    format!("{schedule}-m{number}")
 }
 
 fn start(schedule: &str, name: &str) -> Option<Start> {
     let suffix = name.strip_prefix(schedule)?.strip_prefix('-')?;
-    if suffix.starts_with('m') {
-        return Some(Start::Manual);
+    if let Some(number) = suffix.strip_prefix('m') {
+        return number.parse().ok().map(Start::Manual);
     }
     let minutes: i64 = suffix.parse().ok()?;
     Some(Start::Slot(
@@ -146,9 +148,9 @@ pub(super) fn of_trigger(
     schedule: &CompactionSchedule,
     slots: &Slots,
     now: Timestamp,
-    trigger: &str,
+    name: String,
 ) -> Result<CompactionJob, render::Error> {
-    let name = manual_name(&schedule.name_any(), trigger);
+    let trigger = schedule.spec.manual_trigger.as_deref().unwrap_or_default();
     job(schedule, slots, now, name, Some(trigger))
 }
 
@@ -206,10 +208,10 @@ pub(in crate::controller) fn is_accounted_for(schedule: &CompactionSchedule, job
     };
     let is_known = match run.start {
         Start::Slot(slot) => {
-            let last = status.last_schedule_time.as_ref();
-            last.is_some_and(|Time(last)| *last >= slot)
+            let slots = status.slots.as_ref();
+            slots.is_some_and(|slots| slots.is_settled(slot))
         }
-        Start::Manual => status.last_manual_trigger == schedule.spec.manual_trigger,
+        Start::Manual(number) => number <= status.manual_runs,
     };
     is_known && status.active.iter().all(|active| active.uid != run.uid)
 }

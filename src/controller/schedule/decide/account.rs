@@ -4,7 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{Deciding, Deletion, event};
 use crate::api::{ActiveRun, LastRun, MAX_ACTIVE_RUNS, RunResult, conditions as types, set_condition};
-use crate::controller::schedule::runs::{Run, RunState, Start, manual_name, seconds};
+use crate::controller::schedule::runs::{Run, RunState, Start, seconds};
 
 impl Deciding<'_> {
     /// A run that the status does not know yet, or that it takes for active, is news.
@@ -39,26 +39,19 @@ impl Deciding<'_> {
     fn is_unknown(&self, run: &Run) -> bool {
         let status = &self.next;
         match run.start {
-            Start::Slot(slot) => status
-                .last_schedule_time
-                .as_ref()
-                .is_none_or(|last| last.0 < slot),
-            Start::Manual => self.pending_trigger().is_some_and(|name| name == run.name),
+            Start::Slot(slot) => status.slots.as_ref().is_some_and(|slots| !slots.is_settled(slot)),
+            Start::Manual(number) => status.manual_runs < number,
         }
     }
 
-    /// The name of the run that a changed trigger asks for.
-    pub(super) fn pending_trigger(&self) -> Option<String> {
-        let schedule = self.observed.schedule;
-        let trigger = schedule.spec.manual_trigger.as_deref().unwrap_or_default();
-        let obeyed = self.next.last_manual_trigger.as_deref().unwrap_or_default();
-        let name = schedule.metadata.name.as_deref().unwrap_or_default();
-        (trigger != obeyed && !trigger.is_empty()).then(|| manual_name(name, trigger))
+    /// What the spec asks for.
+    pub(super) fn trigger(&self) -> Option<&String> {
+        let trigger = self.observed.schedule.spec.manual_trigger.as_ref();
+        trigger.filter(|trigger| !trigger.is_empty())
     }
 
     pub(super) fn obey_trigger(&mut self) {
-        let trigger = self.observed.schedule.spec.manual_trigger.clone();
-        self.next.last_manual_trigger = trigger.filter(|trigger| !trigger.is_empty());
+        self.next.last_manual_trigger = self.trigger().cloned();
     }
 
     fn begin(&mut self, run: &Run) {
@@ -66,10 +59,14 @@ impl Deciding<'_> {
         let note = match run.start {
             Start::Slot(slot) => {
                 self.next.last_schedule_time = Some(Time(slot));
+                let mark = self.next.slots.as_mut().map(|slots| slots.settle(slot));
+                self.begun.extend(mark.map(|mark| (mark, slot)));
                 format!("{} begins, for {slot}", run.name)
             }
-            Start::Manual => {
-                self.obey_trigger();
+            Start::Manual(number) => {
+                self.next.manual_runs = number;
+                // The trigger may have been changed since.
+                self.next.last_manual_trigger = run.trigger.clone().or_else(|| self.trigger().cloned());
                 format!("{} begins, by manualTrigger", run.name)
             }
         };

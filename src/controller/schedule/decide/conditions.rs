@@ -50,11 +50,11 @@ impl Deciding<'_> {
         if let Some(state) = hold.or_else(|| self.still_blocked()) {
             return state;
         }
-        let ahead = self.settled_until().duration_since(self.observed.now);
+        let ahead = self.mark().duration_since(self.observed.now);
         if ahead > BEHIND {
             let message = format!(
                 "slots up to {} are dealt with, and the clock is behind that: no slot is run until then",
-                self.settled_until()
+                self.mark()
             );
             return State::new(ScheduleReason::ClockBehind, Standing::Waits, message);
         }

@@ -10,7 +10,7 @@ use crate::api::{
     bounded,
 };
 use crate::controller::schedule::render;
-use crate::controller::schedule::runs::{self, Run, slot_name};
+use crate::controller::schedule::runs::{self, Run, manual_name, slot_name};
 use crate::controller::schedule::slots::Slots;
 
 /// With `missedRunPolicy: Skip` a slot that starts later than this was missed. More than another controller needs to
@@ -20,14 +20,11 @@ const ON_TIME: SignedDuration = SignedDuration::from_secs(60);
 impl Deciding<'_> {
     /// The run of a changed trigger. Returns what it waits for.
     pub(super) fn manual(&mut self, slots: &Slots) -> Option<State> {
-        let Some(name) = self.pending_trigger() else {
-            self.obey_trigger();
-            return None;
-        };
-        if self.observed.runs.iter().any(|run| run.name == name) {
+        if self.trigger().is_none() || self.trigger() == self.next.last_manual_trigger.as_ref() {
             self.obey_trigger();
             return None;
         }
+        let name = self.manual_name();
         match self.why_not_made(&name) {
             Some(NotMade::Denied(why)) => return Some(denied(&name, why)),
             Some(NotMade::Refused(why)) => {
@@ -35,19 +32,26 @@ impl Deciding<'_> {
                 self.obey_trigger();
                 return Some(self.give_up(None, 0, SkipReason::JobRefused, &why));
             }
-            Some(NotMade::Conflict) => {
-                self.obey_trigger();
-                return Some(self.give_up(None, 0, SkipReason::NameConflict, &conflict(&name)));
-            }
-            None => {}
+            Some(NotMade::Conflict) | None => {}
         }
         let hold = self.hold("the run of manualTrigger");
         if hold.is_none() {
             let (schedule, now) = (self.observed.schedule, self.observed.now);
-            let trigger = schedule.spec.manual_trigger.as_deref().unwrap_or_default();
-            return self.create(runs::of_trigger(schedule, slots, now, trigger));
+            return self.create(runs::of_trigger(schedule, slots, now, name));
         }
         hold
+    }
+
+    /// The name of the next run by a trigger. A number that belongs to somebody else is left to them.
+    fn manual_name(&mut self) -> String {
+        let schedule = self.observed.schedule.name_any();
+        loop {
+            let name = manual_name(&schedule, self.next.manual_runs.saturating_add(1));
+            if self.why_not_made(&name) != Some(&NotMade::Conflict) {
+                return name;
+            }
+            self.next.manual_runs = self.next.manual_runs.saturating_add(1);
+        }
     }
 
     /// The latest slot that is due. Returns what it waits for. Earlier ones have had their chance.
@@ -56,7 +60,9 @@ impl Deciding<'_> {
             return None;
         }
         let slot = self.due_slot(slots)?;
-        self.pass_over(slots, slot);
+        if let Some(before) = self.pass_over(slots, self.mark(), slot) {
+            self.settle(before);
+        }
         if let Some(limit) = self.limit() {
             if self.due().duration_since(slot) > limit {
                 let (reason, why) = self.why_too_late(limit);
@@ -89,9 +95,7 @@ impl Deciding<'_> {
     }
 
     fn due_slot(&self, slots: &Slots) -> Option<Timestamp> {
-        slots
-            .latest(self.due())
-            .filter(|slot| *slot > self.settled_until())
+        slots.latest(self.due()).filter(|slot| *slot > self.mark())
     }
 
     fn create(&mut self, job: Result<CompactionJob, render::Error>) -> Option<State> {
@@ -193,36 +197,38 @@ impl Deciding<'_> {
         active && schedule.spec.concurrency_policy == ConcurrencyPolicy::Forbid
     }
 
-    /// A run that was made settles its slot. Those that it passed over are told of here, after it was made.
-    pub(super) fn settle_runs(&mut self, slots: &Slots) {
-        let Some(Time(slot)) = self.next.last_schedule_time else {
-            return;
-        };
-        if slot > self.settled_until() {
-            self.pass_over(slots, slot);
-            self.settle(slot);
+    /// Slots that a run passed over are told of after it was made.
+    pub(super) fn tell_passed_over(&mut self, slots: &Slots) {
+        for (mark, slot) in std::mem::take(&mut self.begun) {
+            self.pass_over(slots, mark, slot);
         }
     }
 
-    /// The slots before `slot` have had their chance.
-    fn pass_over(&mut self, slots: &Slots, slot: Timestamp) {
-        if let Some(before) = slots.before(slot).filter(|before| *before > self.settled_until()) {
-            let count = slots.count(self.settled_until(), before);
-            let (reason, why) = self.why_passed_over();
-            self.skip(Some(before), count, reason, &why);
-        }
+    /// The slots between `mark` and `slot` have had their chance. Returns the last of them.
+    fn pass_over(&mut self, slots: &Slots, mark: Timestamp, slot: Timestamp) -> Option<Timestamp> {
+        let before = slots.before(slot).filter(|before| *before > mark)?;
+        let (reason, why) = self.why_passed_over();
+        self.tell_skip(Some(before), slots.count(mark, before), reason, &why);
+        Some(before)
     }
 
     /// Every slot that is due.
     pub(super) fn skip_due(&mut self, slots: &Slots, reason: SkipReason, why: &str) {
         if let Some(slot) = self.due_slot(slots) {
-            let count = slots.count(self.settled_until(), slot);
+            let count = slots.count(self.mark(), slot);
             self.skip(Some(slot), count, reason, why);
         }
     }
 
-    /// Tells of slots, up to `slot`, that are not run any more.
+    /// No slot up to `slot` is run any more.
     fn skip(&mut self, slot: Option<Timestamp>, count: usize, reason: SkipReason, why: &str) {
+        self.tell_skip(slot, count, reason, why);
+        if let Some(slot) = slot {
+            self.settle(slot);
+        }
+    }
+
+    fn tell_skip(&mut self, slot: Option<Timestamp>, count: usize, reason: SkipReason, why: &str) {
         let count = i64::try_from(count).unwrap_or_default();
         self.next.missed_runs = self.next.missed_runs.saturating_add(count);
         self.next.last_skip = Some(Skip {
@@ -240,9 +246,6 @@ impl Deciding<'_> {
             event::RUN_SKIPPED,
             format!("{what}: {}: {why}", reason.as_str()),
         );
-        if let Some(slot) = slot {
-            self.settle(slot);
-        }
     }
 
     /// As the next run will be, unless somebody does something.

@@ -39,10 +39,14 @@ fn happens() -> impl Strategy<Value = Happens> {
         json!({"successfulJobsHistoryLimit": 0, "failedJobsHistoryLimit": 0}),
         json!({"jitterSeconds": 300}),
         json!({"jitterSeconds": 0}),
+        json!({"manualTrigger": "a"}),
+        json!({"manualTrigger": "b"}),
+        json!({"manualTrigger": null}),
     ];
     prop_oneof![
         4 => (1_i64..2000).prop_map(Happens::Passes),
         1 => (-8000_i64..8000).prop_map(Happens::ClockJumps),
+        1 => (-20_i64..20).prop_map(|days| Happens::ClockJumps(days * 86_000)),
         6 => Just(Happens::Pass),
         2 => Just(Happens::Dies),
         3 => any::<bool>().prop_map(Happens::Ends),
@@ -94,6 +98,7 @@ proptest! {
                 prop_assert!(before.settled_until.0 <= after.settled_until.0);
             }
             prop_assert!(before.missed_runs <= after.missed_runs);
+            prop_assert!(before.manual_runs <= after.manual_runs);
             prop_assert!(after.active.len() <= 10);
         }
     }
