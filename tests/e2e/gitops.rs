@@ -4,6 +4,7 @@
 //! against the records, so that these stay what the operator says.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use serde_json::{Value, json};
 
@@ -23,15 +24,7 @@ fn seen(moment: &str, job: &Value) {
     let moment = Moment::named(moment);
     moment.judge(job);
     let ready_when = text_of(&job["spec"]["readyWhen"]);
-    if std::env::var_os("E2E_RECORD").is_some() {
-        let mut job = job.clone();
-        let metadata = job["metadata"].as_object_mut().unwrap();
-        metadata.remove("managedFields");
-        metadata.remove("annotations");
-        let path = moment.record(&ready_when);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, format!("{job:#}\n")).unwrap();
-    }
+    record(&moment.record(&ready_when), job);
     let recorded = moment.recorded(&ready_when);
     assert_eq!(
         says(job),
@@ -41,8 +34,20 @@ fn seen(moment: &str, job: &Value) {
     );
 }
 
+/// Writes it down if it is asked for.
+pub fn record(path: &Path, object: &Value) {
+    if std::env::var_os("E2E_RECORD").is_some() {
+        let mut object = object.clone();
+        let metadata = object["metadata"].as_object_mut().unwrap();
+        metadata.remove("managedFields");
+        metadata.remove("annotations");
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, format!("{object:#}\n")).unwrap();
+    }
+}
+
 /// All that a verdict depends on. Whether the store was reached is not a part of it.
-fn says(job: &Value) -> (BTreeSet<[String; 3]>, bool, bool) {
+pub fn says(job: &Value) -> (BTreeSet<[String; 3]>, bool, bool) {
     let conditions = job["status"]["conditions"].as_array().into_iter().flatten();
     let condition = |condition: &Value| ["type", "status", "reason"].map(|field| text_of(&condition[field]));
     (
@@ -55,11 +60,11 @@ fn says(job: &Value) -> (BTreeSet<[String; 3]>, bool, bool) {
     )
 }
 
-fn is_observed(job: &Value) -> bool {
+pub fn is_observed(job: &Value) -> bool {
     job["status"]["observedGeneration"] == job["metadata"]["generation"]
 }
 
-fn reason(job: &Value) -> String {
+pub fn reason(job: &Value) -> String {
     condition(job, "Ready").1
 }
 

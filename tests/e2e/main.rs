@@ -11,6 +11,8 @@
 mod common;
 #[path = "../gitops/moment.rs"]
 mod moment;
+#[path = "../gitops/schedule_moment.rs"]
+mod schedule_moment;
 #[path = "../gitops/verdict.rs"]
 mod verdict;
 
@@ -27,8 +29,10 @@ mod disturbed;
 mod drift;
 mod ends;
 mod gitops;
+mod gitops_schedule;
 mod install;
 mod node;
 mod plugin;
+mod plugin_schedule;
 mod schedule;
 mod waiting;

@@ -11,10 +11,10 @@ use crate::site::{JOB, Site, slow, text_of};
 use crate::sources::{assert_compacted, put};
 
 /// A directory with the plugin and the name under which kubectl asks it for completions.
-struct Plugin(TempDir);
+pub struct Plugin(TempDir);
 
 impl Plugin {
-    fn install() -> Self {
+    pub fn install() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let program = Path::new(env!("CARGO_BIN_EXE_kubectl-compaction"));
         for name in ["kubectl-compaction", "kubectl_complete-compaction"] {
@@ -41,32 +41,32 @@ impl Plugin {
     }
 
     #[track_caller]
-    fn says(&self, site: &Site, arguments: &[&str]) -> String {
+    pub fn says(&self, site: &Site, arguments: &[&str]) -> String {
         run(&mut self.command(site, arguments))
     }
 
     #[track_caller]
-    fn refuses(&self, site: &Site, arguments: &[&str]) -> String {
+    pub fn refuses(&self, site: &Site, arguments: &[&str]) -> String {
         refused(&mut self.command(site, arguments))
     }
 
     /// What a shell would be offered.
-    fn completes(&self, words: &[&str]) -> Vec<String> {
+    pub fn completes(&self, words: &[&str]) -> Vec<String> {
         let said = run(self.kubectl(&["__complete", "compaction"]).args(words));
         said.lines().map(str::to_owned).collect()
     }
 }
 
 #[track_caller]
-fn assert_contains(text: &str, wanted: &[&str]) {
+pub fn assert_contains(text: &str, wanted: &[&str]) {
     for wanted in wanted {
         assert!(text.contains(wanted), "{wanted:?} is not in:\n{text}");
     }
 }
 
-/// Who has set a field of the job's spec.
-fn managers_of(job: &Value, field: &str) -> Vec<String> {
-    let entries = job["metadata"]["managedFields"].as_array().unwrap().iter();
+/// Who has set a field of the spec.
+pub fn managers_of(object: &Value, field: &str) -> Vec<String> {
+    let entries = object["metadata"]["managedFields"].as_array().unwrap().iter();
     let has_field = |entry: &&Value| entry["fieldsV1"]["f:spec"][field].is_object();
     entries
         .filter(has_field)

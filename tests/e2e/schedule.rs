@@ -11,7 +11,7 @@ use crate::watch;
 const SCHEDULE: &str = "every-minute";
 
 /// A schedule over `in/` and `out/`, changed by `spec` as a merge patch.
-fn schedule(site: &Site, name: &str, spec: Value) -> Value {
+pub fn schedule(site: &Site, name: &str, spec: Value) -> Value {
     let job = site.job(name, json!({}));
     let mut schedule = json!({
         "apiVersion": "compaction.dev/v1alpha1",
@@ -28,19 +28,26 @@ fn schedule(site: &Site, name: &str, spec: Value) -> Value {
 }
 
 #[track_caller]
-fn until<T>(site: &Site, what: &str, name: &str, look: impl FnMut(&Value) -> Option<T>) -> T {
+pub fn until<T>(site: &Site, what: &str, name: &str, look: impl FnMut(&Value) -> Option<T>) -> T {
     watch::until(what, || site.command(&["get", "compactionschedule", name]), look)
 }
 
 #[track_caller]
-fn until_state(site: &Site, name: &str, state: &str) -> String {
+pub fn until_state(site: &Site, name: &str, state: &str) -> String {
     until(site, &format!("the state {state}"), name, |schedule| {
         let (_, reason, message) = condition(schedule, "Ready");
         (reason == state).then_some(message)
     })
 }
 
-fn runs(site: &Site, name: &str) -> Vec<Value> {
+/// Changes the spec.
+#[track_caller]
+pub fn edit(site: &Site, name: &str, spec: &Value) {
+    let patch = json!({"spec": spec}).to_string();
+    site.kubectl(&["patch", "compactionschedule", name, "--type=merge", "-p", &patch]);
+}
+
+pub fn runs(site: &Site, name: &str) -> Vec<Value> {
     site.list("compactionjobs", &format!("compaction.dev/schedule={name}"))
 }
 
@@ -169,17 +176,7 @@ fn a_suspended_schedule_runs_by_hand_and_says_why_a_job_is_refused() {
     assert_eq!(runs(&site, "by-hand").len(), 0);
     site.kubectl(&["wait", "compactionschedule", "by-hand", "--for=condition=Ready"]);
 
-    let trigger = |text: &str| {
-        let patch = json!({"spec": {"manualTrigger": text}}).to_string();
-        site.kubectl(&[
-            "patch",
-            "compactionschedule",
-            "by-hand",
-            "--type=merge",
-            "-p",
-            &patch,
-        ]);
-    };
+    let trigger = |text: &str| edit(&site, "by-hand", &json!({"manualTrigger": text}));
     trigger("once");
     until(&site, "a run that succeeded", "by-hand", |schedule| {
         (schedule["status"]["lastRun"]["result"] == "Succeeded").then_some(())

@@ -1,16 +1,19 @@
-//! What Flux and Argo CD make of jobs, by their own libraries: over jobs that were recorded at each moment of their lives
-//! (`tests/e2e/gitops.rs` records them, and holds them against what it sees). Needs Go the first time.
+//! What Flux and Argo CD make of jobs and schedules, by their own libraries: over those that were recorded at each moment
+//! of their lives (`tests/e2e/gitops.rs` and `gitops_schedule.rs` record them, and hold them against what they see). Needs
+//! Go the first time.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod moment;
 mod schedule;
+mod schedule_moment;
 mod verdict;
 
 use std::path::Path;
 
 use jiff::Timestamp;
 use moment::{MOMENTS, Moment, READY_WHEN};
+use schedule_moment::SCHEDULE_MOMENTS;
 use serde_json::{Value, json};
 use verdict::{examples, verdicts};
 
@@ -63,9 +66,12 @@ fn an_action_changes_what_it_is_named_for_and_nothing_else() {
 #[test]
 fn the_records_are_small_and_nobodys() {
     let mut files = 0;
-    for ready_when in READY_WHEN {
-        let folder = MOMENTS[0].record(ready_when);
-        for entry in folder.parent().unwrap().read_dir().unwrap() {
+    let mut records = READY_WHEN
+        .map(|ready_when| MOMENTS[0].record(ready_when))
+        .to_vec();
+    records.push(SCHEDULE_MOMENTS[0].record());
+    for record in records {
+        for entry in record.parent().unwrap().read_dir().unwrap() {
             let path = entry.unwrap().path();
             let text = std::fs::read_to_string(&path).unwrap();
             assert!(text.len() <= 8 << 10, "{} is large", path.display());
@@ -75,7 +81,7 @@ fn the_records_are_small_and_nobodys() {
     }
     assert_eq!(
         files,
-        MOMENTS.len() * READY_WHEN.len(),
+        MOMENTS.len() * READY_WHEN.len() + SCHEDULE_MOMENTS.len(),
         "a record without a moment"
     );
 }

@@ -1,84 +1,65 @@
-//! What Flux and Argo CD make of schedules: over statuses written by the rules of `controller/schedule/decide/conditions.rs`.
+//! What Flux and Argo CD make of schedules, over schedules that were recorded at each moment of their lives
+//! (`tests/e2e/gitops_schedule.rs`). Only one is written here: that of a clock that was set back, which a test on a node
+//! that others use cannot have.
 
 use serde_json::{Value, json};
 
+use crate::schedule_moment::{SCHEDULE_MOMENTS, ScheduleMoment};
 use crate::verdict::{Verdict, verdicts};
-
-/// A schedule whose conditions have these statuses, in the order Ready, Reconciling, Stalled, Halted, `LastRunSucceeded`.
-fn schedule(suspend: bool, statuses: [&str; 5]) -> Value {
-    let types = ["Ready", "Reconciling", "Stalled", "Halted", "LastRunSucceeded"];
-    let conditions = types.iter().zip(statuses);
-    let conditions: Vec<Value> = conditions
-        .map(|(type_, status)| json!({"type": type_, "status": status, "reason": "Any", "message": "any"}))
-        .collect();
-    json!({
-        "apiVersion": "compaction.dev/v1alpha1",
-        "kind": "CompactionSchedule",
-        "metadata": {"name": "logs", "generation": 1},
-        "spec": {"suspend": suspend, "jobTemplate": {"metadata": {"labels": {}}}},
-        "status": {"observedGeneration": 1, "conditions": conditions},
-    })
-}
 
 fn judged(schedule: &Value) -> Verdict {
     verdicts(&[schedule]).remove(0)
 }
 
 #[test]
-fn a_schedule_is_judged_right_in_every_state() {
-    let mut unseen = schedule(false, ["True", "False", "False", "False", "True"]);
-    unseen["status"] = json!({"observedGeneration": -1});
-    let mut deleted = schedule(false, ["True", "False", "False", "False", "True"]);
-    deleted["metadata"]["deletionTimestamp"] = json!("2026-11-24T20:00:00Z");
-    let cases = [
-        (unseen, ["InProgress", "InProgress", "Progressing"]),
-        (deleted, ["Terminating", "Current", "Progressing"]),
-        // It waits for its first slot.
-        (
-            schedule(false, ["True", "False", "False", "False", "Unknown"]),
-            ["Current", "InProgress", "Healthy"],
-        ),
-        (
-            schedule(false, ["True", "False", "False", "False", "True"]),
-            ["Current", "Current", "Healthy"],
-        ),
-        // The last run failed, and the next one comes.
-        (
-            schedule(false, ["True", "False", "False", "False", "False"]),
-            ["Current", "Failed", "Healthy"],
-        ),
-        // A slot waits for an earlier run, or for the cluster to allow its job.
-        (
-            schedule(false, ["False", "True", "False", "False", "True"]),
-            ["InProgress", "Current", "Progressing"],
-        ),
-        // Suspended, as a CronJob is.
-        (
-            schedule(true, ["True", "False", "False", "False", "True"]),
-            ["Current", "Current", "Healthy"],
-        ),
-        // Halted after runs that failed, or its template refused.
-        (
-            schedule(false, ["False", "False", "True", "True", "False"]),
-            ["Failed", "Failed", "Degraded"],
-        ),
-    ];
-    for (schedule, wanted) in cases {
-        let verdict = judged(&schedule);
-        let found = [&verdict.kstatus, &verdict.expressions, &verdict.health.status].map(String::as_str);
-        assert_eq!(found, wanted, "{schedule:#}");
+fn a_schedule_is_judged_right_at_each_moment_of_its_life() {
+    let schedules: Vec<Value> = SCHEDULE_MOMENTS.iter().map(ScheduleMoment::recorded).collect();
+    let objects: Vec<&Value> = schedules.iter().collect();
+    let judged = SCHEDULE_MOMENTS.iter().zip(&schedules).zip(verdicts(&objects));
+    for ((moment, schedule), verdict) in judged {
+        moment.assert_judged(schedule, &verdict);
+        assert!(
+            !verdict.health.message.is_empty(),
+            "{}: a user is told why",
+            moment.name
+        );
     }
 }
 
 #[test]
+fn a_schedule_whose_clock_is_behind_is_waited_for() {
+    let mut schedule = ScheduleMoment::named("succeeded").recorded();
+    for condition in schedule["status"]["conditions"].as_array_mut().unwrap() {
+        // As `controller/schedule/decide/conditions.rs` has it.
+        match condition["type"].as_str() {
+            Some("Ready") => condition["status"] = json!("False"),
+            Some("Reconciling") => condition["status"] = json!("True"),
+            _ => continue,
+        }
+        condition["reason"] = json!("ClockBehind");
+    }
+    let verdict = judged(&schedule);
+    assert_eq!(
+        (verdict.kstatus.as_str(), verdict.health.status.as_str()),
+        ("InProgress", "Progressing")
+    );
+}
+
+#[test]
 fn an_action_on_a_schedule_changes_what_it_is_named_for() {
-    let running = judged(&schedule(false, ["True", "False", "False", "False", "True"])).actions;
-    assert_eq!(running["suspend"], json!({"spec": {"suspend": true}}));
-    assert!(!running.contains_key("resume"));
-    let suspended = judged(&schedule(true, ["True", "False", "False", "False", "True"])).actions;
-    assert_eq!(suspended["resume"], json!({"spec": {"suspend": false}}));
-    assert!(!suspended.contains_key("suspend"));
-    let trigger = &suspended["run"]["spec"]["manualTrigger"];
-    assert_eq!(suspended["run"], json!({"spec": {"manualTrigger": trigger}}));
-    assert!(trigger.as_str().unwrap().parse::<jiff::Timestamp>().is_ok());
+    let patch = |moment: &str, action: &str| {
+        let mut schedule = ScheduleMoment::named(moment).recorded();
+        // What Lua makes an empty list of.
+        schedule["spec"]["jobTemplate"]["metadata"] = json!({"labels": {}});
+        judged(&schedule).actions[action].clone()
+    };
+    assert_eq!(patch("succeeded", "suspend"), json!({"spec": {"suspend": true}}));
+    assert_eq!(patch("suspended", "resume"), json!({"spec": {"suspend": false}}));
+    let run = patch("suspended", "run");
+    let trigger = run["spec"]["manualTrigger"].as_str().unwrap();
+    assert_eq!(run, json!({"spec": {"manualTrigger": trigger}}));
+    assert!(
+        trigger.parse::<jiff::Timestamp>().is_ok(),
+        "{trigger} says when it was"
+    );
 }
