@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::cluster::{Cluster, MANAGER};
 use super::say::say;
 use super::schedule::{Schedule, Status, Triggered, triggered};
-use super::status::{self, End};
+use super::status;
 use super::target::{Kind, Target};
 use super::{Error, follow};
 use crate::deadline::within;
@@ -38,7 +38,7 @@ fn suspends(object: &DynamicObject) -> bool {
 
 pub(super) async fn retry(cluster: &Cluster, name: &str) -> Result<(), Error> {
     let job = cluster.job(name).await?;
-    if status::end(&job) != Some(End::Failed) {
+    if !status::has_failed(&job) {
         return Err(Error::NotFailed {
             name: name.to_owned(),
             state: status::state(&job),

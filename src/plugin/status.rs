@@ -22,7 +22,13 @@ pub(super) fn end(job: &CompactionJob) -> Option<End> {
     if status.is(conditions::SUCCEEDED) {
         return Some(End::Succeeded);
     }
-    (status.has_failed() && is_seen(job)).then_some(End::Failed)
+    (has_failed(job) && is_seen(job)).then_some(End::Failed)
+}
+
+/// Whether it had failed when the operator looked last.
+pub(super) fn has_failed(job: &CompactionJob) -> bool {
+    let status = job.status.as_ref();
+    status.is_some_and(|status| status.has_failed() && !status.is(conditions::SUCCEEDED))
 }
 
 /// Whether the operator has seen the job as it is now.

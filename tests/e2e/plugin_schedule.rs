@@ -72,7 +72,7 @@ fn a_schedule_is_run_suspended_and_resumed_by_the_plugin() {
     assert_contains(&plugin.says(&site, &["suspend", AS_TARGET]), &["already"]);
     let shown = plugin.says(&site, &["status", AS_TARGET]);
     let resume = "to let it go on: kubectl compaction resume schedule/by-plugin";
-    assert_contains(&shown, &["Suspended: suspended: no slot is run", resume]);
+    assert_contains(&shown, &["Suspended: no slot is run", resume]);
     // By hand it runs all the same, and takes what is new.
     put_named(&site.bucket, "second", 24);
     assert_contains(

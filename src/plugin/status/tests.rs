@@ -193,10 +193,12 @@ fn a_job_has_ended_when_it_is_published_or_has_failed_as_it_is_now() {
     let mut retried = failed();
     retried.metadata.generation = Some(2);
     assert_eq!(end(&retried), None, "the retry was not seen yet");
+    assert!(has_failed(&retried), "it may be edited, and retried at once");
     let mut published = retried;
     let conditions = json!([condition_of("Succeeded", "True", "Succeeded", "done")]);
     published.status.as_mut().unwrap().conditions = serde_json::from_value(conditions).unwrap();
     assert_eq!(end(&published), Some(End::Succeeded));
+    assert!(!has_failed(&published));
 }
 
 #[test]

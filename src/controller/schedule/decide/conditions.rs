@@ -29,7 +29,7 @@ impl Deciding<'_> {
                 .manual(slots)
                 .map_or_else(String::new, |hold| format!("; {}", hold.message)),
         };
-        let message = format!("suspended: no slot is run{problem}");
+        let message = format!("no slot is run{problem}");
         State::new(ScheduleReason::Suspended, Standing::Well, message)
     }
 
