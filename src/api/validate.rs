@@ -101,10 +101,7 @@ impl CompactionSchedule {
 
 /// By the schema and the rules of the CRD.
 fn refusals<K: CustomResourceExt + Serialize>(object: &K, old: Option<&K>) -> Vec<String> {
-    match broken_rules(object, old) {
-        Ok(problems) => problems,
-        Err(error) => vec![error.to_string()],
-    }
+    broken_rules(object, old).unwrap_or_else(|error| vec![error.to_string()])
 }
 
 fn broken_rules<K: CustomResourceExt + Serialize>(

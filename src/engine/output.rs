@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 
 use super::body::OpenUpload;
 use super::window::Share;
-use super::{Error, Fence, Ledger};
+use super::{Context, Error, Fence, Ledger};
 use crate::disposition::Disposition;
 use crate::store::{self, Attributes, Completion, ErrorKind, Head, Part, Put, Store};
 
@@ -33,6 +33,21 @@ pub(crate) struct Sink {
     pub uploads: usize,
     /// Where bytes on their way to the store take room.
     pub share: Share,
+}
+
+impl Sink {
+    /// For a file of the job's own, whose parts go one after the other.
+    pub(crate) fn of_file(context: &Context, part_bytes: u64) -> Self {
+        Self {
+            store: Arc::clone(&context.store),
+            ledger: context.ledger.clone(),
+            fence: Arc::clone(&context.fence),
+            attributes: Attributes::default(),
+            part_bytes,
+            uploads: 1,
+            share: Share::new(part_bytes),
+        }
+    }
 }
 
 pub(crate) struct Output {

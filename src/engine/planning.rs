@@ -10,7 +10,6 @@ use super::earlier::earlier_outputs;
 use super::fence::Heartbeat;
 use super::output::{Output, Sink};
 use super::probe::probe;
-use super::window::Share;
 use super::{Context, Error, Ledger, clean_up, manifest_directory};
 use crate::api::{self, CompactionJob, CompactionJobSpec, Limits, OnFault, PlanStatus, SourceDisposition};
 use crate::deduplicate::{Rules, Tombstone};
@@ -55,15 +54,7 @@ pub async fn make_plan(context: &Context, input: &PlanInput<'_>) -> Result<Plann
     let upload_days = upload_days(context, spec).await;
     let frozen = freeze(input);
     context.window.shares(frozen.part_bytes)?;
-    let sink = Sink {
-        store: Arc::clone(&context.store),
-        ledger: context.ledger.clone(),
-        fence: Arc::clone(&context.fence),
-        attributes: Attributes::default(),
-        part_bytes: frozen.part_bytes,
-        uploads: 1,
-        share: Share::new(frozen.part_bytes),
-    };
+    let sink = Sink::of_file(context, frozen.part_bytes);
     let location = context.ledger.plan_location();
     let token = format!("candidates {location}");
     let candidates = context.ledger.candidates_key(&location);

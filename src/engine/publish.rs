@@ -4,7 +4,6 @@
 //! A source that was left out while merging, or whose group failed, is not in the consumed list.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
@@ -18,11 +17,10 @@ use super::fence::Heartbeat;
 use super::ledger::Ledger;
 use super::output::{Output, Sink};
 use super::unpublished::remove_outputs;
-use super::window::Share;
 use super::{Body, Context, Error, OutputRecord, SkippedSource, end_uploads};
 use crate::api::{Checkpoint, PublishStatus};
 use crate::plan::Plan;
-use crate::store::{Attributes, Put};
+use crate::store::Put;
 
 pub(crate) const MANIFEST: &str = "manifest.json";
 pub(crate) const SUCCESS: &str = "_SUCCESS";
@@ -247,15 +245,7 @@ impl File {
             manifest_directory(&plan.output_prefix),
             plan.job.uid
         );
-        let sink = Sink {
-            store: Arc::clone(&context.store),
-            ledger: context.ledger.clone(),
-            fence: Arc::clone(&context.fence),
-            attributes: Attributes::default(),
-            part_bytes: plan.frozen.part_bytes,
-            uploads: 1,
-            share: Share::new(plan.frozen.part_bytes),
-        };
+        let sink = Sink::of_file(context, plan.frozen.part_bytes);
         let writer = context.ledger.writer();
         let token = format!("{name} {} {}", writer.epoch, writer.holder);
         Self {
