@@ -154,3 +154,42 @@ fn an_edit_that_nobody_has_looked_at_is_in_progress() {
     };
     assert_eq!(shown(edited), IN_PROGRESS);
 }
+
+/// What nobody may have seen in a real run (`tests/e2e/gitops.rs`), as Flux's and Argo CD's own code judged it.
+#[test]
+fn states_that_pass_quickly_are_as_they_were_recorded() {
+    let planning = |world: &mut World| {
+        world.step();
+        world.step();
+    };
+    let publishing = |world: &mut World| {
+        run(world);
+        world.checkpoint(0, 3);
+        world.step();
+    };
+    for ready_when in [ReadyWhen::Accepted, ReadyWhen::Succeeded] {
+        assert_recorded("planning", ready_when, planning);
+        assert_recorded("publishing", ready_when, publishing);
+    }
+}
+
+#[track_caller]
+fn assert_recorded(moment: &str, ready_when: ReadyWhen, bring: impl Fn(&mut World)) {
+    let mut world = World::new();
+    world.job.spec.ready_when = ready_when;
+    bring(&mut world);
+    let folder = format!("{ready_when:?}").to_lowercase();
+    let record = format!(
+        "{}/tests/gitops/recorded/{folder}/{moment}.json",
+        env!("CARGO_MANIFEST_DIR")
+    );
+    let recorded: CompactionJob = serde_json::from_slice(&std::fs::read(record).unwrap()).unwrap();
+    let says = |job: &CompactionJob| {
+        let conditions = job.status.as_ref().unwrap().conditions.iter();
+        conditions
+            .filter(|c| c.type_ != types::STORAGE_ACCESSIBLE)
+            .map(|c| [&c.type_, &c.status, &c.reason].map(String::clone))
+            .collect::<std::collections::BTreeSet<_>>()
+    };
+    assert_eq!(says(&world.job), says(&recorded), "{moment}, {folder}");
+}
