@@ -1,7 +1,12 @@
 //! The CRDs as YAML, generated from the types; and the bounds of their schemas, checked without an
 //! API server.
 
+use k8s_openapi::api::core::v1::PodTemplateSpec;
 use kube::CustomResourceExt;
+use kube::core::schema::{OptionalEnum, OptionalIntOrString, StructuralSchemaRewriter};
+use schemars::generate::SchemaSettings;
+use schemars::transform::AddNullable;
+use schemars::{Schema, SchemaGenerator, json_schema};
 use serde_json::{Value, json};
 
 use super::{CompactionJob, CompactionSchedule};
@@ -34,11 +39,40 @@ fn crd<K: CustomResourceExt>(template: &str) -> Result<Value, serde_json::Error>
     if let Some(status) = crd.pointer_mut(&format!("{SCHEMA}/properties/status")) {
         status["default"] = json!({"observedGeneration": -1});
     }
-    // The pod template's own documentation is ten times the rest, and kubectl's annotation has a limit.
     if let Some(template) = crd.pointer_mut(&format!("{SCHEMA}{template}")) {
+        let description = template["description"].take();
+        *template = whole_template();
+        // Its own documentation is ten times the rest, and kubectl's annotation has a limit.
         strip_descriptions(template);
+        template["description"] = description;
     }
     Ok(crd)
+}
+
+/// What types say of a pod template: making its schema takes longer than all the rest, and only CRDs need it.
+pub(super) fn template_in_brief(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "object", "x-kubernetes-preserve-unknown-fields": true})
+}
+
+/// The schema of a pod template, made as kube makes those of resources.
+fn whole_template() -> Value {
+    let generator = SchemaSettings::openapi3()
+        .with(|settings| {
+            settings.inline_subschemas = true;
+            settings.meta_schema = None;
+        })
+        .with_transform(AddNullable::default())
+        .with_transform(StructuralSchemaRewriter)
+        .with_transform(OptionalEnum)
+        .with_transform(OptionalIntOrString)
+        .into_generator();
+    let mut schema = generator
+        .into_root_schema_for::<Option<Box<PodTemplateSpec>>>()
+        .to_value();
+    if let Value::Object(fields) = &mut schema {
+        fields.remove("title");
+    }
+    schema
 }
 
 const SCHEMA: &str = "/spec/versions/0/schema/openAPIV3Schema";
@@ -66,7 +100,7 @@ fn strip_description(schema: &mut Value) {
     strip_descriptions(schema);
 }
 
-/// The schema of a resource, as its type has it. Making it takes tens of milliseconds.
+/// The schema of a resource, as its type has it: without what is in a pod template.
 pub(super) fn schema<K: CustomResourceExt>() -> Result<Value, serde_json::Error> {
     let mut crd = serde_json::to_value(K::crd())?;
     Ok(crd.pointer_mut(SCHEMA).map(Value::take).unwrap_or_default())

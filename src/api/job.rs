@@ -135,6 +135,7 @@ pub struct CompactionJobSpec {
     /// The worker pods: what is set here stands, and the rest is filled in. The container named `worker` is the
     /// worker, others run beside it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "super::crd::template_in_brief")]
     pub template: Option<Box<PodTemplateSpec>>,
 }
 

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use crc_fast::{CrcAlgorithm, Digest};
 use tokio::task::JoinSet;
 
@@ -14,6 +14,7 @@ use super::body::OpenUpload;
 use super::window::Share;
 use super::{Context, Error, Fence, Ledger};
 use crate::disposition::Disposition;
+use crate::format::PIECE_BYTES;
 use crate::store::{self, Attributes, Completion, ErrorKind, Head, Part, Put, Store};
 
 /// S3's limit: <https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html>.
@@ -59,8 +60,10 @@ pub(crate) struct Output {
     upload: Upload,
     /// Bytes handed over in whole parts.
     sent: u64,
-    /// Less than a part.
-    pending: BytesMut,
+    /// Less than a part, unless bytes were appended that are not taken over yet.
+    pending: Vec<u8>,
+    /// So many of these are taken over.
+    taken: usize,
     crc: Digest,
     /// Dropped with the output: no part outlives the work that sent it.
     in_flight: JoinSet<Result<(u32, String), store::Error>>,
@@ -103,7 +106,6 @@ pub(crate) struct Saved {
 
 impl Output {
     pub(crate) fn new(sink: Sink, key: String, token: String, label: String) -> Self {
-        let pending = BytesMut::with_capacity(0);
         let crc = Digest::new(CrcAlgorithm::Crc64Nvme);
         Self {
             sink,
@@ -112,7 +114,8 @@ impl Output {
             label,
             upload: Upload::NotOpened,
             sent: 0,
-            pending,
+            pending: Vec::new(),
+            taken: 0,
             crc,
             in_flight: JoinSet::new(),
         }
@@ -131,6 +134,7 @@ impl Output {
         output.crc = Digest::new_with_init_state(CrcAlgorithm::Crc64Nvme, saved.crc);
         if let Some(tail) = saved.tail {
             output.pending.extend_from_slice(&tail);
+            output.taken = tail.len();
         }
         match saved.upload {
             OpenUpload::NotOpened => {}
@@ -168,22 +172,37 @@ impl Output {
         self.sent + self.pending.len() as u64
     }
 
-    /// Takes bytes over; waits while as many parts are in flight as may be.
-    pub(crate) async fn append(&mut self, mut bytes: &[u8]) -> Result<(), Error> {
-        self.crc.update(bytes);
-        while !bytes.is_empty() {
-            if self.pending.is_empty() {
-                self.pending
-                    .reserve((self.sink.part_bytes as usize).min(bytes.len().max(1 << 20)));
+    /// Where bytes are appended, of which [`Self::take_over`] is then told, before many parts' worth of them are
+    /// there. Has room for a few.
+    pub(crate) fn pending(&mut self) -> &mut Vec<u8> {
+        reserve(&mut self.pending, self.sink.part_bytes as usize);
+        &mut self.pending
+    }
+
+    /// Takes over what was appended; waits while as many parts are in flight as may be.
+    pub(crate) async fn take_over(&mut self) -> Result<(), Error> {
+        self.crc.update(&self.pending[self.taken..]);
+        self.taken = self.pending.len();
+        let part_bytes = self.sink.part_bytes as usize;
+        while self.pending.len() >= part_bytes {
+            let rest = &self.pending[part_bytes..];
+            let mut next = Vec::new();
+            if !rest.is_empty() {
+                next.reserve_exact(rest.len().max(part_bytes + PIECE_BYTES));
+                next.extend_from_slice(rest);
             }
-            let room = self.sink.part_bytes as usize - self.pending.len();
-            let (now, later) = bytes.split_at(room.min(bytes.len()));
-            self.pending.extend_from_slice(now);
-            bytes = later;
-            if self.pending.len() as u64 == self.sink.part_bytes {
-                let part = std::mem::take(&mut self.pending).freeze();
-                self.send_part(part).await?;
-            }
+            let mut part = std::mem::replace(&mut self.pending, next);
+            part.truncate(part_bytes);
+            self.taken = self.pending.len();
+            self.send_part(part.into()).await?;
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn append(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        for piece in bytes.chunks(PIECE_BYTES) {
+            self.pending().extend_from_slice(piece);
+            self.take_over().await?;
         }
         Ok(())
     }
@@ -289,13 +308,8 @@ impl Output {
             Upload::NotOpened => self.saved(OpenUpload::NotOpened, crc),
             Upload::Open { id, parts } => {
                 let parts = parts.iter().flatten().cloned().collect();
-                self.saved(
-                    OpenUpload::Open {
-                        id: id.clone(),
-                        parts,
-                    },
-                    crc,
-                )
+                let id = id.clone();
+                self.saved(OpenUpload::Open { id, parts }, crc)
             }
         })
     }
@@ -314,8 +328,8 @@ impl Output {
     pub(crate) async fn close(mut self) -> Result<Finished, Error> {
         let size = self.len();
         if matches!(self.upload, Upload::Open { .. }) && !self.pending.is_empty() {
-            let last = std::mem::take(&mut self.pending).freeze();
-            self.send_part(last).await?;
+            let last = std::mem::take(&mut self.pending);
+            self.send_part(last.into()).await?;
         }
         self.settle().await?;
         let etag = match &self.upload {
@@ -333,7 +347,7 @@ impl Output {
 
     async fn put_whole(&mut self) -> Result<String, Error> {
         self.sink.fence.look().await?;
-        let body = std::mem::take(&mut self.pending).freeze();
+        let body = std::mem::take(&mut self.pending).into();
         let options = Put {
             create_only: false,
             token: Some(&self.token),
@@ -472,6 +486,15 @@ impl Output {
             key: self.key.clone(),
             why: why.to_owned(),
         }
+    }
+}
+
+/// Room for one more piece: little at first, as most outputs may be small, and never much more than a part.
+pub(super) fn reserve(pending: &mut Vec<u8>, part_bytes: usize) {
+    let most = part_bytes + PIECE_BYTES;
+    if pending.capacity() - pending.len() < PIECE_BYTES && pending.len() < most {
+        let capacity = (2 * pending.capacity()).max(4 * PIECE_BYTES).min(most);
+        pending.reserve_exact(capacity - pending.len());
     }
 }
 

@@ -3,7 +3,7 @@
 //! Room for a read is taken when it is started, in the order in which reads will be merged, and given
 //! back when its bytes are merged. As the merge never waits for a later read, this cannot lock up. While
 //! nothing is merged, the room of parts is lent to reads, all but that of one part: what is merged next can
-//! always be sent.
+//! always be sent. It goes back before anything new is read.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -13,6 +13,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::FutureExt;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::body::Cursor;
@@ -20,6 +21,9 @@ use super::window::{Room, Share};
 use super::{Context, Error, Ledger, Window};
 use crate::plan::{Entry, Plan, Segment, SegmentRef, Source};
 use crate::store::{self, Store};
+
+/// While less is ahead, a segment that is loaded is entered before all of the one before it is merged.
+const FEW: usize = 512;
 
 pub(crate) enum Item {
     Group {
@@ -43,7 +47,15 @@ pub(crate) struct Place {
 
 enum Ahead {
     Ready(Item),
-    Reading(AbortOnDropHandle<Result<Bytes, store::Error>>, Room),
+    Reading(Reading),
+}
+
+struct Reading {
+    bytes: AbortOnDropHandle<Result<Bytes, store::Error>>,
+    size: u64,
+    room: Room,
+    /// The room is one of parts.
+    lent: bool,
 }
 
 /// What remains to be read of one source.
@@ -59,6 +71,8 @@ pub(crate) struct Reader {
     /// Segments that are not loaded yet.
     segments: VecDeque<SegmentRef>,
     loading: Option<AbortOnDropHandle<Result<Segment, Error>>>,
+    /// What `loading` came to.
+    loaded: Option<Result<Segment, Error>>,
     entries: VecDeque<(Place, Entry)>,
     /// Of the segment that is loaded next.
     next_segment: usize,
@@ -67,6 +81,8 @@ pub(crate) struct Reader {
     share: Share,
     window: Window,
     reading: usize,
+    /// So many of these with room that is lent.
+    lent: usize,
     /// Directories of groups of which nothing is read: their sources come without bytes.
     passed_over: Vec<String>,
     /// The entries that are pushed belong to such a group.
@@ -93,6 +109,7 @@ impl Reader {
             location,
             segments: segments.cloned().collect(),
             loading: None,
+            loaded: None,
             entries: VecDeque::new(),
             next_segment: cursor.segment,
             remaining: None,
@@ -100,6 +117,7 @@ impl Reader {
             share: Share::new(share_bytes),
             window: context.window,
             reading: 0,
+            lent: 0,
             passed_over,
             passing: false,
         };
@@ -158,13 +176,15 @@ impl Reader {
             self.read_ahead();
             match self.ahead.pop_front() {
                 Some(Ahead::Ready(item)) => return Ok(Some(item)),
-                Some(Ahead::Reading(handle, room)) => {
+                Some(Ahead::Reading(reading)) => {
                     self.reading -= 1;
+                    self.lent -= usize::from(reading.lent);
                     let key = self.remaining.as_ref().map_or("", |r| &r.source.key);
-                    let bytes = handle
+                    let bytes = reading
+                        .bytes
                         .await
                         .unwrap_or_else(|panic| Err(task_failed(key, &panic.to_string())));
-                    return Ok(Some(Item::Chunk(bytes, room)));
+                    return Ok(Some(Item::Chunk(bytes, reading.room)));
                 }
                 // Nothing is ahead, so all room is free, and the next pass starts a read.
                 None => {
@@ -193,24 +213,50 @@ impl Reader {
 
     async fn read_on(&mut self, parts: &Share, part_bytes: u64) -> Infallible {
         self.read_ahead();
-        while let Some(range) = self.due() {
-            let room = parts.take_beside(part_bytes, range.end - range.start).await;
-            self.start_read(range, room);
+        loop {
+            while let Some(range) = self.due() {
+                let room = parts.take_beside(part_bytes, range.end - range.start).await;
+                self.start_read(range, room, true);
+            }
+            if self.loading.is_none() {
+                return pending().await;
+            }
+            self.load().await;
         }
-        pending().await
     }
 
     /// Starts as many reads as there is room for, in order.
     fn read_ahead(&mut self) {
-        while let Some(range) = self.due() {
+        self.give_back();
+        while self.lent == 0
+            && let Some(range) = self.due()
+        {
             let Some(room) = self.share.try_take(range.end - range.start) else {
                 return;
             };
-            self.start_read(range, room);
+            self.start_read(range, room, false);
         }
     }
 
-    /// The next read, unless enough are in flight or the segment ends. What comes before it is ahead already.
+    /// Takes room of its own for reads that have borrowed it, as far as there is any.
+    fn give_back(&mut self) {
+        for ahead in &mut self.ahead {
+            if self.lent == 0 {
+                return;
+            }
+            if let Ahead::Reading(reading) = ahead
+                && reading.lent
+            {
+                let Some(room) = self.share.try_take(reading.size) else {
+                    return;
+                };
+                (reading.room, reading.lent) = (room, false);
+                self.lent -= 1;
+            }
+        }
+    }
+
+    /// The next read, unless enough are in flight or what is loaded ends. What comes before it is ahead already.
     fn due(&mut self) -> Option<Range<u64>> {
         while self.reading < self.window.reads {
             match &self.remaining {
@@ -221,39 +267,76 @@ impl Reader {
                     self.remaining = None;
                     self.ahead.push_back(Ahead::Ready(Item::SourceEnd));
                 }
-                None => {
-                    let (place, entry) = self.entries.pop_front()?;
-                    self.push_entry(place, entry);
-                }
+                None => match self.entries.pop_front() {
+                    Some((place, entry)) => self.push_entry(place, entry),
+                    None if self.ahead.len() < FEW => self.enter_loaded()?,
+                    None => return None,
+                },
             }
         }
         None
     }
 
-    fn start_read(&mut self, range: Range<u64>, room: Room) {
+    fn start_read(&mut self, range: Range<u64>, room: Room, lent: bool) {
         let Some(Remaining { source, from }) = &mut self.remaining else {
             return;
         };
         *from = range.end;
+        let size = range.end - range.start;
         let (store, key, etag) = (Arc::clone(&self.store), source.key.clone(), source.etag.clone());
         let read = tokio::spawn(async move { store.read(&key, range, &etag).await });
-        self.ahead
-            .push_back(Ahead::Reading(AbortOnDropHandle::new(read), room));
+        self.ahead.push_back(Ahead::Reading(Reading {
+            bytes: AbortOnDropHandle::new(read),
+            size,
+            room,
+            lent,
+        }));
         self.reading += 1;
+        self.lent += usize::from(lent);
     }
 
     /// Takes the next segment over and starts to load the one after it.
     async fn take_segment(&mut self) -> Result<bool, Error> {
-        if self.loading.is_none() {
+        if self.loading.is_none() && self.loaded.is_none() {
             self.load_next();
         }
-        let Some(loading) = self.loading.take() else {
-            return Ok(false);
-        };
-        let segment = loading.await.map_err(|panic| Error::Ledger {
-            name: self.location.clone(),
-            problem: format!("a segment cannot be read: {panic}"),
-        })??;
+        self.load().await;
+        match self.loaded.take() {
+            Some(segment) => self.enter(segment?),
+            None => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    /// Does the same if that needs no waiting. What went wrong is told when everything before it is merged.
+    fn enter_loaded(&mut self) -> Option<()> {
+        self.load().now_or_never()?;
+        match self.loaded.take()? {
+            Ok(segment) => {
+                self.enter(segment);
+                Some(())
+            }
+            failed => {
+                self.loaded = Some(failed);
+                None
+            }
+        }
+    }
+
+    /// Waits for the segment that is being loaded.
+    async fn load(&mut self) {
+        if let Some(loading) = &mut self.loading {
+            let segment = loading.await.unwrap_or_else(|panic| {
+                Err(Error::Ledger {
+                    name: self.location.clone(),
+                    problem: format!("a segment cannot be read: {panic}"),
+                })
+            });
+            (self.loading, self.loaded) = (None, Some(segment));
+        }
+    }
+
+    fn enter(&mut self, segment: Segment) {
         let number = self.next_segment;
         let places = (0..).map(|entry| Place {
             segment: number,
@@ -262,7 +345,6 @@ impl Reader {
         self.entries = places.zip(segment.entries).collect();
         self.next_segment += 1;
         self.load_next();
-        Ok(true)
     }
 
     fn load_next(&mut self) {

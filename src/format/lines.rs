@@ -54,36 +54,34 @@ impl Lines {
     }
 
     fn advance_stored(&mut self, out: &mut Vec<u8>) -> Result<Step, BadSource> {
-        loop {
-            match self.reader.decode()? {
-                Piece::NeedInput => return Ok(Step::NeedInput),
-                Piece::End => return Ok(self.end_source(Way::Stored, out)),
-                Piece::Decoded { stored, end } => {
-                    self.output.put_stored(&stored, self.reader.raw(), out)?;
-                    if end && self.output.may_cut_at_member_end() {
-                        self.output.cut(out);
-                        self.offset = self.reader.member_start();
-                        return Ok(Step::Cut);
-                    }
+        match self.reader.decode()? {
+            Piece::NeedInput => Ok(Step::NeedInput),
+            Piece::End => Ok(self.end_source(Way::Stored, out)),
+            Piece::Decoded { stored, end } => {
+                self.output.put_stored(&stored, self.reader.raw(), out)?;
+                if end && self.output.may_cut_at_member_end() {
+                    self.output.cut(out);
+                    self.offset = self.reader.member_start();
+                    return Ok(Step::Cut);
                 }
+                Ok(Step::More)
             }
         }
     }
 
     fn advance_raw(&mut self, out: &mut Vec<u8>) -> Result<Step, BadSource> {
-        loop {
-            match self.reader.fill()? {
-                Fill::NeedInput => return Ok(Step::NeedInput),
-                Fill::End => return Ok(self.end_source(Way::Raw, out)),
-                Fill::Raw => {}
-            }
-            let (used, cut) = self.output.put_raw(self.reader.raw(), out)?;
-            self.reader.take(used);
-            if cut {
-                self.offset = self.reader.offset();
-                return Ok(Step::Cut);
-            }
+        match self.reader.fill()? {
+            Fill::NeedInput => return Ok(Step::NeedInput),
+            Fill::End => return Ok(self.end_source(Way::Raw, out)),
+            Fill::Raw => {}
         }
+        let (used, cut) = self.output.put_raw(self.reader.raw(), out)?;
+        self.reader.take(used);
+        if cut {
+            self.offset = self.reader.offset();
+            return Ok(Step::Cut);
+        }
+        Ok(Step::More)
     }
 
     fn end_source(&mut self, way: Way, out: &mut Vec<u8>) -> Step {

@@ -66,9 +66,15 @@ pub struct Offset {
     pub skip: u64,
 }
 
+/// Bytes that are handed out, looked at or decoded in one go: they stay in the cache meanwhile, and are far above a
+/// deflate window.
+pub const PIECE_BYTES: usize = 256 << 10;
+
 /// What [`Merge::advance`] came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
+    /// Bytes were handed out, and more may follow at once.
+    More,
     /// All fed bytes are used, or too few to go on with; feed more, or say that the source has ended.
     NeedInput,
     /// A cut inside the current source, at [`Merge::offset`].
@@ -103,8 +109,8 @@ pub enum BadSource {
 
 /// Merges the sources of one group, from the start of an output or from a cut.
 ///
-/// Per source: `begin`, then `feed` and `advance` in turns; after the last bytes `end_source`, and
-/// `advance` until it says `SourceEnd`. `advance` appends to `out` and returns at every cut.
+/// Per source: `begin`, then `feed` and `advance` in turns, the latter until it needs input; after the last bytes
+/// `end_source`, and `advance` until it says `SourceEnd`. `advance` appends to `out` and returns at every cut.
 pub trait Merge: Send {
     /// Starts the next source: at its beginning, or going on inside it.
     fn begin(&mut self, at: Option<Offset>);
@@ -114,8 +120,8 @@ pub trait Merge: Send {
     fn feed(&mut self, chunk: Bytes);
     /// Says that the source has no more bytes.
     fn end_source(&mut self);
-    /// Merges on until it needs input, a cut or the source's end. Appends a bounded number of
-    /// bytes per call. After an error the merge is to be dropped.
+    /// Merges on until it needs input, a cut or the source's end, or [`PIECE_BYTES`] were appended: at most as
+    /// many and one frame more per call. After an error the merge is to be dropped.
     fn advance(&mut self, out: &mut Vec<u8>) -> Result<Step, BadSource>;
     /// Hands out an open frame. Called at the end of a group; a cut by definition.
     fn finish(&mut self, out: &mut Vec<u8>);

@@ -3,17 +3,14 @@
 
 use memchr::{memchr, memchr_iter, memrchr};
 
-use super::{BadSource, Codec, Compression, Counts, Settings};
-
-/// Raw bytes looked at in one go: they stay in the cache between counting and copying.
-const STRIDE: usize = 256 << 10;
+use super::{BadSource, Codec, Compression, Counts, PIECE_BYTES, Settings};
 
 pub(super) struct Output {
     /// `None` as long as [`Compression::Auto`] has seen no bytes.
     codec: Option<Codec>,
     cut_bytes: u64,
     max_record_bytes: u64,
-    /// At most [`STRIDE`], and no longer than a record may be: see [`Self::count`].
+    /// At most [`PIECE_BYTES`], and no longer than a record may be: see [`Self::count`].
     stride: usize,
     /// Raw bytes of the frame that is open. Always empty where raw bytes go out directly.
     frame: Vec<u8>,
@@ -38,7 +35,7 @@ impl Output {
             codec: demanded,
             cut_bytes: settings.cut_bytes,
             max_record_bytes: settings.max_record_bytes,
-            stride: settings.max_record_bytes.clamp(1, STRIDE as u64) as usize,
+            stride: settings.max_record_bytes.clamp(1, PIECE_BYTES as u64) as usize,
             frame: Vec::new(),
             newline: Vec::new(),
             since_cut: 0,

@@ -4,10 +4,7 @@
 use bytes::{Buf, Bytes, BytesMut};
 
 use super::decode::{Gzip, Members, Zstd};
-use super::{BadSource, Codec, Offset};
-
-/// Decoded bytes at one time: fits the second-level cache, and is far above a deflate window.
-const PIECE: usize = 256 << 10;
+use super::{BadSource, Codec, Offset, PIECE_BYTES};
 
 /// A source is refused when it decodes to more than both of these. The ratio is above 1,032, the
 /// most that gzip can reach, so that no gzip source is refused for being monotonous; zstd can reach
@@ -178,7 +175,7 @@ impl Reader {
             Some(Codec::None) | None => return source.out_of_input(Codec::None, false),
         };
         self.raw.clear();
-        self.raw.reserve(PIECE);
+        self.raw.reserve(PIECE_BYTES);
         self.taken = 0;
 
         if source.input.is_empty() {

@@ -8,13 +8,11 @@ use memchr::memchr_iter;
 
 use super::output::Output;
 use super::reader::{Fill, Reader};
-use super::{BadSource, Codec, Counts, Merge, Offset, Selected, Settings, Step};
+use super::{BadSource, Codec, Counts, Merge, Offset, PIECE_BYTES, Selected, Settings, Step};
 
 /// Where little is kept, a cut is made after so many times the bytes between cuts were read: otherwise a batch
 /// could end nowhere.
 const READ_PER_CUT: u64 = 16;
-/// Bytes looked at in one go.
-const STRIDE: usize = 256 << 10;
 
 pub(super) struct SelectedLines {
     reader: Reader,
@@ -66,7 +64,7 @@ impl SelectedLines {
 
     /// As much of `raw` as has one fate, up to where a cut is due at the latest.
     fn stretch(&self, raw: &[u8]) -> Stretch {
-        let raw = &raw[..raw.len().min(STRIDE)];
+        let raw = &raw[..raw.len().min(PIECE_BYTES)];
         let before = self.records();
         let kept = self.inside.unwrap_or_else(|| self.keeps(before + 1));
         let mut records = 0;
@@ -141,7 +139,8 @@ impl Merge for SelectedLines {
         if codec != Codec::None || !self.reader.is_empty() {
             self.output.settle(codec);
         }
-        loop {
+        let most = out.len() + PIECE_BYTES;
+        while out.len() < most {
             match self.reader.fill()? {
                 Fill::NeedInput => return Ok(Step::NeedInput),
                 Fill::End => return Ok(self.end(out)),
@@ -167,6 +166,7 @@ impl Merge for SelectedLines {
                 return Ok(self.cut_here());
             }
         }
+        Ok(Step::More)
     }
 
     fn finish(&mut self, out: &mut Vec<u8>) {

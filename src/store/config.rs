@@ -23,6 +23,8 @@ use aws_sdk_s3::config::{
     retry::RetryConfig,
 };
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore, rustls_provider::CryptoMode};
+use aws_smithy_runtime_api::client::http::{HttpClient, HttpConnectorSettings, SharedHttpConnector};
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 
@@ -133,6 +135,21 @@ impl Retries {
     }
 }
 
+/// Made ready with the first request, not with every client that may make one: the certificates of the system are
+/// hundreds of files.
+#[derive(Debug)]
+struct WhenAsked(SharedHttpClient);
+
+impl HttpClient for WhenAsked {
+    fn http_connector(
+        &self,
+        settings: &HttpConnectorSettings,
+        components: &RuntimeComponents,
+    ) -> SharedHttpConnector {
+        self.0.http_connector(settings, components)
+    }
+}
+
 /// Settings that cannot work, whatever the store says.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
@@ -215,25 +232,30 @@ impl Settings {
         Ok(TrustStore::default().with_pem_certificate(pem))
     }
 
-    async fn http(&self) -> Result<SharedHttpClient, SettingsError> {
+    async fn https(&self) -> Result<SharedHttpClient, SettingsError> {
         let trust = self.trust().await?;
         let context = TlsContext::builder()
             .with_trust_store(trust)
             .build()
             .map_err(|error| SettingsError::Tls(error.to_string()))?;
-        Ok(aws_smithy_http_client::Builder::new()
-            .pool_max_idle_per_host(self.concurrency)
-            .pool_idle_timeout(IDLE_CONNECTION)
+        Ok(self
+            .http()
             .tls_provider(Provider::Rustls(CryptoMode::Ring))
             .tls_context(context)
             .build_https())
     }
 
+    fn http(&self) -> aws_smithy_http_client::Builder {
+        aws_smithy_http_client::Builder::new()
+            .pool_max_idle_per_host(self.concurrency)
+            .pool_idle_timeout(IDLE_CONNECTION)
+    }
+
     /// The client, and the keys that it signs with.
     pub(super) async fn client(&self) -> Result<(Client, Arc<Keys>), SettingsError> {
         self.check()?;
-        let http = self.http().await?;
-        let provider = ProviderConfig::default().with_http_client(http.clone());
+        let https = self.https().await?;
+        let provider = ProviderConfig::default().with_http_client(WhenAsked(https.clone()));
         let region = self.region(&provider).await;
         let source = match &self.credentials {
             CredentialsFrom::Directory(directory) => Source::Directory(directory.clone()),
@@ -247,6 +269,12 @@ impl Settings {
             )),
         };
         let keys = Arc::new(Keys::new(source, self.deadlines.credentials));
+        let is_plain = |endpoint: &String| endpoint.starts_with("http://");
+        let http = if self.endpoint.as_ref().is_some_and(is_plain) {
+            self.http().build_http()
+        } else {
+            https
+        };
         let mut config = aws_sdk_s3::Config::builder()
             .behavior_version(BehaviorVersion::v2026_01_12())
             .http_client(http)

@@ -214,7 +214,7 @@ fn merged_to_the_end(settings: &Settings, stored: Vec<u8>) -> (Option<BadSource>
         let step = merge.advance(&mut out);
         most = most.max(out.len());
         match step {
-            Ok(Step::Cut) => {}
+            Ok(Step::More | Step::Cut) => {}
             Ok(Step::NeedInput) => merge.end_source(),
             Ok(Step::SourceEnd { .. }) => return (None, most),
             Err(error) => return (Some(error), most),

@@ -152,6 +152,7 @@ pub(crate) fn run(
             let before = merged.out.len();
             let step = merge.advance(&mut merged.out)?;
             let (source, offset) = match step {
+                Step::More => continue,
                 Step::NeedInput => {
                     assert!(!ended, "input is needed after the last");
                     let (chunk, later) = rest.split_at(chunk_len().min(rest.len()));

@@ -78,6 +78,7 @@ fn merge(settings: &Settings, sources: &[Lines], start: Option<&Cut>, chunk: usi
         });
         loop {
             let (source, offset, before) = match merge.advance(&mut out).unwrap() {
+                Step::More => continue,
                 Step::NeedInput => {
                     match chunks.next() {
                         Some(chunk) => merge.feed(Bytes::copy_from_slice(chunk)),

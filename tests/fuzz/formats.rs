@@ -152,6 +152,7 @@ impl Way<'_> {
                 let most = sources.len() as u64 * (BOMB_FLOOR + PIECE) + stored as u64 * BOMB_RATIO;
                 assert!(decoded <= most, "{decoded} bytes come out of {stored}");
                 let next = match step {
+                    Step::More => continue,
                     Step::NeedInput => {
                         assert!(!ended, "input is needed after the last");
                         if rest.is_empty() {

@@ -48,7 +48,7 @@ pub(super) async fn check(
         loop {
             out.clear();
             match merge.advance(&mut out) {
-                Ok(Step::Cut) => {}
+                Ok(Step::More | Step::Cut) => {}
                 Ok(Step::NeedInput) => break,
                 Ok(Step::SourceEnd { .. }) => return Ok(()),
                 Err(problem) => {

@@ -24,6 +24,8 @@ pub(super) struct Outputs<'a> {
     input: &'a ShardInput,
     shard: usize,
     sink: Sink,
+    /// The first bytes of an output that is not open yet.
+    first: Vec<u8>,
     open: Option<Open>,
     closing: VecDeque<AbortOnDropHandle<Result<OutputRecord, Error>>>,
     finished: Vec<OutputRecord>,
@@ -66,6 +68,7 @@ impl<'a> Outputs<'a> {
             input,
             shard,
             sink,
+            first: Vec::new(),
             open,
             closing: VecDeque::new(),
             finished: Vec::new(),
@@ -90,23 +93,29 @@ impl<'a> Outputs<'a> {
         }
     }
 
-    /// Appends to the open output; opens one of `codec` that begins at `start` if there is none.
-    pub(super) async fn write(
+    /// Where the next bytes are appended, of which [`Self::take_over`] is then told.
+    pub(super) fn pending(&mut self) -> &mut Vec<u8> {
+        match &mut self.open {
+            Some(open) => open.output.pending(),
+            None => &mut self.first,
+        }
+    }
+
+    /// Takes over what was appended; opens an output of `codec` that begins at `start` if there is none.
+    pub(super) async fn take_over(
         &mut self,
-        bytes: &[u8],
         codec: Option<Codec>,
         group: Option<&mut GroupState>,
         start: &Start,
         sequence: i64,
     ) -> Result<(), Error> {
-        if bytes.is_empty() {
-            return Ok(());
-        }
-        if let (None, Some(codec), Some(group)) = (&self.open, codec, group) {
-            self.open = Some(self.begin(codec, group, start, sequence));
+        if let (false, Some(codec), Some(group)) = (self.first.is_empty(), codec, group) {
+            let mut open = self.begin(codec, group, start, sequence);
+            open.output.pending().append(&mut self.first);
+            self.open = Some(open);
         }
         match &mut self.open {
-            Some(open) => open.output.append(bytes).await,
+            Some(open) => open.output.take_over().await,
             None => Ok(()),
         }
     }

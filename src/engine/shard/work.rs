@@ -39,7 +39,6 @@ pub(super) struct Work<'a> {
     draining: bool,
     /// Taken by the chunk that is being merged.
     room: Option<Room>,
-    out: Vec<u8>,
     /// Where an output that is opened now begins.
     last_cut: Start,
     /// Everything merged so far has been handed out.
@@ -115,7 +114,6 @@ impl<'a> Work<'a> {
             resume_at: cursor.offset.map(|offset| (offset, cursor.records)),
             draining: false,
             room: None,
-            out: Vec::new(),
             last_cut: Start {
                 cursor,
                 batch: last.checkpoint.batch,
@@ -220,16 +218,17 @@ impl<'a> Work<'a> {
             let (Some(merge), Some(current)) = (&mut self.merge, &self.current) else {
                 return Ok(false);
             };
-            self.out.clear();
-            let step = merge.advance(&mut self.out).map_err(|problem| Error::BadSource {
+            let step = merge.advance(self.outputs.pending());
+            let step = step.map_err(|problem| Error::BadSource {
                 key: current.source.key.clone(),
                 problem,
             })?;
             let (codec, records, offset) = (merge.output_codec(), merge.counts().records, merge.offset());
             let before = merge.records_before_offset();
-            let place = current.place;
+            let (place, fed) = (current.place, current.fed);
             self.write(codec).await?;
             match step {
+                Step::More => {}
                 Step::NeedInput => {
                     self.draining = false;
                     self.room = None;
@@ -237,6 +236,8 @@ impl<'a> Work<'a> {
                 }
                 Step::Cut => {
                     self.count(records);
+                    // Inside a compressed stream nobody can tell.
+                    let fed_after = if offset.skip == 0 { fed - offset.stored } else { 0 };
                     let cursor = Cursor {
                         segment: place.segment,
                         entry: place.entry,
@@ -244,7 +245,7 @@ impl<'a> Work<'a> {
                         group: None,
                         records: before,
                     };
-                    if self.cut(cursor).await? {
+                    if self.cut(cursor, fed_after).await? {
                         return Ok(true);
                     }
                 }
@@ -262,18 +263,17 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// Appends what the merge handed out to the open output.
+    /// Gives what the merge has handed out to the open output.
     async fn write(&mut self, codec: Option<Codec>) -> Result<(), Error> {
         let Self {
             outputs,
-            out,
             group,
             last_cut,
             last,
             ..
         } = self;
         outputs
-            .write(out, codec, group.as_mut(), last_cut, last.checkpoint.sequence)
+            .take_over(codec, group.as_mut(), last_cut, last.checkpoint.sequence)
             .await
     }
 
@@ -293,8 +293,8 @@ impl<'a> Work<'a> {
     }
 
     /// At a cut: closes the output if it has its size, and ends the batch if it has its own. Returns
-    /// whether a checkpoint was made.
-    async fn cut(&mut self, mut cursor: Cursor) -> Result<bool, Error> {
+    /// whether a checkpoint was made. `fed_after`: bytes of the batch that lie after the cut.
+    async fn cut(&mut self, mut cursor: Cursor, fed_after: u64) -> Result<bool, Error> {
         let frozen = &self.input.plan.frozen;
         self.at_cut = true;
         if self.outputs.is_full() {
@@ -306,9 +306,12 @@ impl<'a> Work<'a> {
             batch: self.last.checkpoint.batch,
             totals: self.totals,
         };
-        let full = self.batch.bytes >= frozen.batch_bytes || self.batch.sources >= BATCH_SOURCES;
+        // An output that gets full with the batch is closed with it, and leaves no tail.
+        let merged = self.batch.bytes.saturating_sub(fed_after);
+        let full = merged >= frozen.batch_bytes || self.batch.sources >= BATCH_SOURCES;
         if full || self.context.stop.is_cancelled() {
             self.checkpoint(cursor, None).await?;
+            self.batch.bytes = fed_after;
             return Ok(true);
         }
         Ok(false)

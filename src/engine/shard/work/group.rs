@@ -23,7 +23,7 @@ impl Work<'_> {
             self.give_up(cursor).await?;
             return Ok(true);
         }
-        self.cut(cursor).await
+        self.cut(cursor, 0).await
     }
 
     /// Gives the group up from `cursor` on, which is a checkpoint at once: what counts against a limit is never
@@ -45,8 +45,7 @@ impl Work<'_> {
 
     pub(super) async fn finish_group(&mut self) -> Result<(), Error> {
         if let Some(mut merge) = self.merge.take() {
-            self.out.clear();
-            merge.finish(&mut self.out);
+            merge.finish(self.outputs.pending());
             let records = merge.counts().records;
             self.write(merge.output_codec()).await?;
             self.count(records);

@@ -18,6 +18,8 @@ pub(super) struct Current {
     pub(super) source: Source,
     /// Where the merge goes on inside it.
     offset: Option<Offset>,
+    /// Up to where its stored bytes were handed to the merge.
+    pub(super) fed: u64,
     /// What is kept of it.
     selected: Option<Selected>,
     /// Something of it was handed to the merge.
@@ -60,6 +62,7 @@ impl Work<'_> {
             place,
             source,
             offset,
+            fed: offset.map_or(0, |at| at.stored),
             selected,
             begun: false,
             left_out: reason.is_some(),
@@ -112,6 +115,7 @@ impl Work<'_> {
         let codec = self.group.as_ref().and_then(|group| group.codec);
         let merge = self.merge.get_or_insert_with(|| new_merge(frozen, codec));
         current.begin(merge.as_mut());
+        current.fed += bytes.len() as u64;
         merge.feed(bytes);
         self.room = Some(room);
         self.draining = true;
@@ -169,11 +173,11 @@ impl Work<'_> {
         if !cut {
             return Ok(false);
         }
-        self.cut(Cursor {
+        let cursor = Cursor {
             segment: place.segment,
             entry: place.entry + 1,
             ..Cursor::default()
-        })
-        .await
+        };
+        self.cut(cursor, 0).await
     }
 }
