@@ -24,6 +24,11 @@ pub use schedule::*;
 pub use status::*;
 pub use validate::{CUT_BYTES, InvalidSpec, Limits, MAX_RECORD_BYTES};
 
+/// What the C library of a worker is told by a variable: memory that is freed goes back to the system at once, from this
+/// many bytes on. Left to itself it keeps more and more of it, up to half of the window.
+/// <https://man7.org/linux/man-pages/man3/mallopt.3.html>
+pub const ALLOCATOR: (&str, &str) = ("MALLOC_MMAP_THRESHOLD_", "1048576");
+
 /// A worker's exit codes: the contract between the worker and `decide`.
 pub mod exit {
     /// The open duties are done, or SIGTERM was obeyed at a checkpoint.

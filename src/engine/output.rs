@@ -15,7 +15,7 @@ use super::window::Share;
 use super::{Context, Error, Fence, Ledger};
 use crate::disposition::Disposition;
 use crate::format::PIECE_BYTES;
-use crate::store::{self, Attributes, Completion, ErrorKind, Head, Part, Put, Store};
+use crate::store::{self, Attributes, Buffers, Completion, ErrorKind, Head, Part, Put, Store};
 
 /// S3's limit: <https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html>.
 const MAX_PARTS: u32 = 10_000;
@@ -64,6 +64,8 @@ pub(crate) struct Output {
     pending: Vec<u8>,
     /// So many of these are taken over.
     taken: usize,
+    /// Memory of parts that are stored.
+    buffers: Arc<Buffers>,
     crc: Digest,
     /// Dropped with the output: no part outlives the work that sent it.
     in_flight: JoinSet<Result<(u32, String), store::Error>>,
@@ -106,6 +108,8 @@ pub(crate) struct Saved {
 
 impl Output {
     pub(crate) fn new(sink: Sink, key: String, token: String, label: String) -> Self {
+        let part_bytes = sink.part_bytes as usize;
+        let buffers = Buffers::new(part_bytes..=part_bytes + PIECE_BYTES, 0);
         let crc = Digest::new(CrcAlgorithm::Crc64Nvme);
         Self {
             sink,
@@ -116,6 +120,7 @@ impl Output {
             sent: 0,
             pending: Vec::new(),
             taken: 0,
+            buffers,
             crc,
             in_flight: JoinSet::new(),
         }
@@ -188,13 +193,14 @@ impl Output {
             let rest = &self.pending[part_bytes..];
             let mut next = Vec::new();
             if !rest.is_empty() {
-                next.reserve_exact(rest.len().max(part_bytes + PIECE_BYTES));
+                next = self.buffers.take(rest.len().max(part_bytes + PIECE_BYTES));
                 next.extend_from_slice(rest);
             }
             let mut part = std::mem::replace(&mut self.pending, next);
             part.truncate(part_bytes);
             self.taken = self.pending.len();
-            self.send_part(part.into()).await?;
+            let part = self.buffers.share(part);
+            self.send_part(part).await?;
         }
         Ok(())
     }
@@ -216,6 +222,7 @@ impl Output {
             self.join_one().await?;
         }
         let room = self.sink.share.take(part.len() as u64).await;
+        self.keep_parts(self.sink.uploads);
         let Upload::Open { id, parts } = &mut self.upload else {
             return Ok(());
         };
@@ -283,8 +290,14 @@ impl Output {
         }
     }
 
-    /// Waits until every part sent so far is stored.
+    fn keep_parts(&self, parts: usize) {
+        self.buffers
+            .keep_at_most(parts * (self.sink.part_bytes as usize + PIECE_BYTES));
+    }
+
+    /// Waits until every part sent so far is stored. Meanwhile all room but that of one part may be lent to reads.
     async fn settle(&mut self) -> Result<(), Error> {
+        self.keep_parts(1);
         while !self.in_flight.is_empty() {
             self.join_one().await?;
         }

@@ -18,7 +18,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::body::Cursor;
 use super::window::{Room, Share};
-use super::{Context, Error, Ledger, Window};
+use super::{Context, Error, Ledger};
 use crate::plan::{Entry, Plan, Segment, SegmentRef, Source};
 use crate::store::{self, Store};
 
@@ -79,7 +79,10 @@ pub(crate) struct Reader {
     remaining: Option<Remaining>,
     ahead: VecDeque<Ahead>,
     share: Share,
-    window: Window,
+    /// Reads in flight, at most.
+    reads: usize,
+    /// The most that one read asks for.
+    read_bytes: u64,
     reading: usize,
     /// So many of these with room that is lent.
     lent: usize,
@@ -115,7 +118,8 @@ impl Reader {
             remaining: None,
             ahead: VecDeque::new(),
             share: Share::new(share_bytes),
-            window: context.window,
+            reads: context.window.reads,
+            read_bytes: context.window.read_bytes_of(share_bytes),
             reading: 0,
             lent: 0,
             passed_over,
@@ -258,10 +262,10 @@ impl Reader {
 
     /// The next read, unless enough are in flight or what is loaded ends. What comes before it is ahead already.
     fn due(&mut self) -> Option<Range<u64>> {
-        while self.reading < self.window.reads {
+        while self.reading < self.reads {
             match &self.remaining {
                 Some(Remaining { source, from }) if *from < source.size => {
-                    return Some(*from..source.size.min(from + self.window.read_bytes));
+                    return Some(*from..source.size.min(from + self.read_bytes));
                 }
                 Some(_) => {
                     self.remaining = None;

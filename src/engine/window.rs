@@ -19,7 +19,7 @@ pub struct Window {
     pub uploads: usize,
     /// Reads in flight, at most.
     pub reads: usize,
-    /// The most that one read asks for. Bytes.
+    /// What one read asks for, and where there is room for three, up to twice as much. Bytes.
     pub read_bytes: u64,
 }
 
@@ -34,13 +34,19 @@ pub(crate) struct Shares {
 
 impl Window {
     /// The default, which keeps a worker below 128 MiB of memory.
-    pub const DEFAULT_BYTES: u64 = 64 << 20;
+    pub const DEFAULT_BYTES: u64 = 80 << 20;
     /// The usual size of a read: large enough for throughput, small enough to have several in a window.
     pub const READ_BYTES: u64 = 4 << 20;
 
     /// The smallest window for parts and reads of these sizes: the merge, two parts and two reads.
     pub const fn least(part_bytes: u64, read_bytes: u64) -> u64 {
         MERGE_BYTES + 2 * part_bytes + 2 * read_bytes
+    }
+
+    /// What one read asks for at most, where reads have so many bytes together. A request costs a store as much as
+    /// megabytes do; too few at a time would wait for each other.
+    pub(crate) fn read_bytes_of(self, share_bytes: u64) -> u64 {
+        (share_bytes / 3).clamp(self.read_bytes, 2 * self.read_bytes)
     }
 
     pub(crate) fn shares(self, part_bytes: u64) -> Result<Shares, Error> {
@@ -172,10 +178,12 @@ mod tests {
         assert_eq!(
             shares,
             Shares {
-                uploads: 3,
-                read_bytes: 16 << 20
+                uploads: 4,
+                read_bytes: 24 << 20
             }
         );
+        assert_eq!(window.read_bytes_of(shares.read_bytes), 8 << 20);
+        assert_eq!(window.read_bytes_of(9 << 20), 4 << 20);
     }
 
     #[test]

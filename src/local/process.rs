@@ -9,6 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{ChildStdin, Command};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::api::ALLOCATOR;
 use crate::controller::WorkerEnd;
 use crate::store::AccessKeys;
 use crate::worker::End;
@@ -57,6 +58,9 @@ impl Process {
         command.arg("local-worker").arg("--state").arg(&recipe.state);
         command.args(["--shard", &shard.to_string(), "--epoch", &epoch.to_string()]);
         command.args(["--window", &recipe.window_bytes.to_string()]);
+        if std::env::var_os(ALLOCATOR.0).is_none() {
+            command.env(ALLOCATOR.0, ALLOCATOR.1);
+        }
         if let Some(endpoint) = &recipe.endpoint {
             command.args(["--endpoint", &endpoint.url]);
             command.env("AWS_ACCESS_KEY_ID", &endpoint.keys.access_key);

@@ -4,6 +4,7 @@
 //! caller's purposes. SDK types never leave this module's children. Nothing here knows about plans,
 //! batches or ledgers.
 
+mod buffers;
 mod config;
 mod credentials;
 mod s3;
@@ -15,6 +16,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 
+pub(crate) use self::buffers::Buffers;
 pub use self::config::{AccessKeys, Addressing, CredentialsFrom, Retries, Settings, SettingsError};
 pub use self::s3::S3;
 use crate::disposition::Disposition;

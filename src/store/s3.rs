@@ -5,7 +5,6 @@
 
 pub(super) mod failure;
 
-mod buffers;
 mod delete;
 mod lifecycle;
 mod limit;
@@ -16,7 +15,7 @@ mod retry;
 mod upload;
 mod write;
 
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -25,13 +24,18 @@ use async_trait::async_trait;
 use aws_sdk_s3::Client;
 use bytes::Bytes;
 
-use self::buffers::Buffers;
 use self::limit::Limit;
 use self::retry::{Call, Effect};
+use super::buffers::Buffers;
 use super::config::{Retries, Settings, SettingsError};
 use super::credentials::Keys;
 use super::{Capabilities, Completion, Deleted, Head, Page, Part, Put, Result, Store};
 use crate::deadline::Deadlines;
+
+/// Sizes of the reads that objects are read in.
+const READ_SIZES: RangeInclusive<usize> = (1 << 20)..=(8 << 20);
+/// Of a worker that reads in order, one read ends when another begins. Bytes.
+const IDLE_READS: usize = 16 << 20;
 
 /// The metadata entry that holds [`Put::token`].
 const TOKEN: &str = "compaction-token";
@@ -64,7 +68,7 @@ impl S3 {
             deadlines: settings.deadlines.clone(),
             retries: settings.retries.clone(),
             capabilities: Capabilities::default(),
-            buffers: Arc::default(),
+            buffers: Buffers::new(READ_SIZES, IDLE_READS),
             deletes_singly: Arc::default(),
         })
     }

@@ -143,6 +143,10 @@ pub(crate) fn run(
         cuts: Vec::new(),
     };
     let first = start.map_or(0, |cut| cut.source);
+    // A piece, and a frame that encoding makes no smaller.
+    let frame = settings.cut_bytes.saturating_add(settings.max_record_bytes);
+    let frame = usize::try_from(frame.saturating_add(frame / 100)).unwrap();
+    let most = frame.saturating_add(PIECE_BYTES + 1000);
     for (index, stored) in sources.iter().enumerate().skip(first) {
         let at = start.filter(|cut| cut.source == index).and_then(|cut| cut.offset);
         let mut rest = &stored[at.map_or(0, |at| at.stored as usize)..];
@@ -151,6 +155,8 @@ pub(crate) fn run(
         loop {
             let before = merged.out.len();
             let step = merge.advance(&mut merged.out)?;
+            let appended = merged.out.len() - before;
+            assert!(appended <= most, "{appended} bytes at once");
             let (source, offset) = match step {
                 Step::More => continue,
                 Step::NeedInput => {
@@ -168,15 +174,6 @@ pub(crate) fn run(
                 Step::Cut => (index, Some(merge.offset())),
                 Step::SourceEnd { .. } => (index + 1, None),
             };
-            let appended = (merged.out.len() - before) as u64;
-            let bound = settings
-                .cut_bytes
-                .saturating_add(settings.max_record_bytes)
-                .max(stored.len() as u64);
-            assert!(
-                appended <= bound.saturating_add(bound / 100).saturating_add(1000),
-                "{appended} bytes at once"
-            );
             if step != (Step::SourceEnd { cut: false }) {
                 let (codec, counts) = (merge.output_codec(), merge.counts());
                 merged.cuts.push(Cut {

@@ -13,7 +13,7 @@ use kube::ResourceExt;
 use sha2::{Digest, Sha256};
 
 use super::names::{EPOCH, SHARD, WORKER, account_name, owned, pod_name};
-use crate::api::{CompactionJob, DisruptionPolicy};
+use crate::api::{ALLOCATOR, CompactionJob, DisruptionPolicy};
 
 /// Annotation: a hash of what the pod was made as.
 const FINGERPRINT: &str = "compaction.dev/made-as";
@@ -189,7 +189,7 @@ fn arguments(job: &CompactionJob, shard: i32, epoch: i64, grace: i64, settings: 
     arguments
 }
 
-fn environment_of(settings: &PodSettings) -> [EnvVar; 3] {
+fn environment_of(settings: &PodSettings) -> [EnvVar; 4] {
     let plain = |name: &str, value: &str| EnvVar {
         name: name.to_owned(),
         value: Some(value.to_owned()),
@@ -210,6 +210,7 @@ fn environment_of(settings: &PodSettings) -> [EnvVar; 3] {
         },
         plain("COMPACTION_LOG_FORMAT", "json"),
         plain("COMPACTION_LOG", &settings.log),
+        plain(ALLOCATOR.0, ALLOCATOR.1),
     ]
 }
 

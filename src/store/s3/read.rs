@@ -12,7 +12,7 @@ use bytes::Bytes;
 
 use super::failure::{Failure, chain};
 use super::retry::Call;
-use super::{S3, TOKEN, bare, quoted};
+use super::{READ_SIZES, S3, TOKEN, bare, quoted};
 use crate::deadline::within;
 use crate::store::{ErrorKind, Head, Result};
 
@@ -143,22 +143,32 @@ impl S3 {
     /// Reads a body to its end. The pieces are copied once: each of them keeps a whole receive buffer
     /// alive, which nobody has counted.
     async fn body(&self, mut stream: ByteStream, expected: u64, limit: u64) -> Result<Bytes, Failure> {
-        let mut body = self.buffers.lend(usize::try_from(expected).unwrap_or_default());
+        let mut body = self.buffers.take(room_for(expected));
         while let Some(piece) = within(self.deadlines.stall, stream.try_next())
             .await?
             .map_err(|error| {
                 Failure::new(
                     ErrorKind::Unreachable,
-                    format!("broken off after {} bytes: {}", body.bytes.len(), chain(&error)),
+                    format!("broken off after {} bytes: {}", body.len(), chain(&error)),
                 )
             })?
         {
-            if (body.bytes.len() + piece.len()) as u64 > limit {
+            if (body.len() + piece.len()) as u64 > limit {
                 return Err(too_large(limit));
             }
-            body.bytes.extend_from_slice(&piece);
+            body.extend_from_slice(&piece);
         }
-        Ok(body.freeze())
+        Ok(self.buffers.share(body))
+    }
+}
+
+/// Reads of nearly the same size use the same memory.
+fn room_for(bytes: u64) -> usize {
+    let bytes = usize::try_from(bytes).unwrap_or_default();
+    if READ_SIZES.contains(&bytes) {
+        bytes.next_multiple_of(256 << 10)
+    } else {
+        bytes
     }
 }
 
