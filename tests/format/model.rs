@@ -4,7 +4,7 @@ use std::io::Write;
 
 use bytes::Bytes;
 use compaction_operator::format::{
-    BadSource, Codec, Compression, Counts, Kind, Offset, Settings, Step, merge,
+    BadSource, Codec, Compression, Counts, Kind, Offset, PIECE_BYTES, Settings, Step, merge,
 };
 
 pub(crate) fn settings(compression: Compression, cut_bytes: u64) -> Settings {

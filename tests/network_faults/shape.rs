@@ -4,10 +4,11 @@ use std::fmt::Write as _;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
+use compaction_operator::engine::Window;
 use serde_json::{Value, json};
 
 /// Bytes a worker may have in memory, as `run` has it by default.
-pub const WINDOW: u64 = 64 << 20;
+pub const WINDOW: u64 = Window::DEFAULT_BYTES;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Shape {
