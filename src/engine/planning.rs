@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use futures::{FutureExt, StreamExt, TryStreamExt, stream};
+use futures::{StreamExt, TryStreamExt, stream};
 
 use super::consumed::{Consumed, Line};
 use super::earlier::earlier_outputs;
@@ -45,6 +45,13 @@ pub struct Planned {
 
 /// Makes the plan and stores it. Until the status names it, it is garbage.
 pub async fn make_plan(context: &Context, input: &PlanInput<'_>) -> Result<Planned, Error> {
+    let capabilities = probe(&*context.store, &context.ledger).await?;
+    let spec = &input.job.spec;
+    let deletes = spec.source_disposition == SourceDisposition::Delete;
+    if deletes && !capabilities.conditional_delete && !spec.allow_unconditional_delete {
+        return Err(Error::UnconditionalDelete);
+    }
+    let upload_days = upload_days(context, spec).await;
     let frozen = freeze(input);
     context.window.shares(frozen.part_bytes)?;
     let sink = Sink::of_file(context, frozen.part_bytes);
@@ -57,11 +64,7 @@ pub async fn make_plan(context: &Context, input: &PlanInput<'_>) -> Result<Plann
         hashes: BTreeMap::new(),
         heartbeat: Heartbeat::new(&context.fence),
     };
-    let (capabilities, upload_days, (outline, folded)) = tokio::try_join!(
-        capabilities(context, &input.job.spec),
-        upload_days(context, &input.job.spec).map(Ok),
-        scan(&context.store, input, Some(&mut writer)),
-    )?;
+    let (outline, folded) = scan(&context.store, input, Some(&mut writer)).await?;
     let Writer { candidates, .. } = writer;
     if outline.totals.sources == 0 {
         clean_up(context).await?;
@@ -82,16 +85,6 @@ pub async fn make_plan(context: &Context, input: &PlanInput<'_>) -> Result<Plann
     let plan = assemble(input, frozen, capabilities, outline, folded, candidates);
     let sha256 = context.ledger.put_plan(&plan).await?;
     Ok(planned(&plan, sha256, location, upload_days))
-}
-
-/// What the store honours; an error where that is too little.
-async fn capabilities(context: &Context, spec: &CompactionJobSpec) -> Result<Capabilities, Error> {
-    let capabilities = probe(&*context.store, &context.ledger).await?;
-    let deletes = spec.source_disposition == SourceDisposition::Delete;
-    if deletes && !capabilities.conditional_delete && !spec.allow_unconditional_delete {
-        return Err(Error::UnconditionalDelete);
-    }
-    Ok(capabilities)
 }
 
 /// After how many days the bucket's own rule aborts uploads of this job. Of use for a warning only, so a store

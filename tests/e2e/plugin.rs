@@ -1,5 +1,6 @@
 //! The kubectl plugin as a user has it: `kubectl compaction …`, found by kubectl on the path.
 
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -77,7 +78,7 @@ pub fn managers_of(object: &Value, field: &str) -> Vec<String> {
 #[test]
 fn a_job_is_watched_suspended_resumed_and_read_by_the_plugin() {
     let (site, plugin) = (Site::new("plugin"), Plugin::install());
-    put(&site.bucket, 150);
+    put(&site.bucket, 300);
     let mut spec = slow();
     spec["parallelism"] = json!(2);
     spec["template"]["spec"]["containers"][0]["resources"]["limits"]["cpu"] = json!("60m");
@@ -90,7 +91,7 @@ fn a_job_is_watched_suspended_resumed_and_read_by_the_plugin() {
         &[
             "State",
             "Running: ",
-            "150 sources",
+            "300 sources",
             " of 2 shards",
             "SHARD  STATE",
             "runs",
@@ -124,18 +125,28 @@ fn a_job_is_watched_suspended_resumed_and_read_by_the_plugin() {
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         command.spawn().unwrap()
     };
-    let (watching, following) = (start(&["status", "-w", JOB]), start(&["logs", "-f", JOB]));
+    let (mut watching, following) = (start(&["status", "-w", JOB]), start(&["logs", "-f", JOB]));
+    let mut lines = BufReader::new(watching.stdout.take().unwrap());
+    let mut watched = String::new();
+    // Only then is it there to see what follows.
+    while !watched.contains("Suspended: ") {
+        assert_ne!(
+            lines.read_line(&mut watched).unwrap(),
+            0,
+            "it ends with {watched}"
+        );
+    }
     plugin.says(&site, &["resume", JOB]);
-    let watched = watching.wait_with_output().unwrap();
-    assert!(watched.status.success(), "{}", said(&watched));
+    lines.read_to_string(&mut watched).unwrap();
+    let ended = watching.wait_with_output().unwrap();
+    assert!(ended.status.success(), "{watched}{}", said(&ended));
     assert_contains(
-        &said(&watched),
+        &watched,
         &[
-            "Suspended: ",
             "Running: ",
             "progress: [",
             // A worker that is there publishes faster than anybody looks.
-            "Succeeded: 150 sources",
+            "Succeeded: 300 sources",
         ],
     );
     let followed = following.wait_with_output().unwrap();
