@@ -177,8 +177,7 @@ impl Output {
         self.sent + self.pending.len() as u64
     }
 
-    /// Where bytes are appended, of which [`Self::take_over`] is then told, before many parts' worth of them are
-    /// there. Has room for a few.
+    /// Where bytes are appended, a piece and a frame at most before [`Self::take_over`] is told. Has room for a piece.
     pub(crate) fn pending(&mut self) -> &mut Vec<u8> {
         reserve(&mut self.pending, self.sink.part_bytes as usize);
         &mut self.pending
@@ -503,7 +502,7 @@ impl Output {
 }
 
 /// Room for one more piece: little at first, as most outputs may be small, and never much more than a part.
-pub(super) fn reserve(pending: &mut Vec<u8>, part_bytes: usize) {
+fn reserve(pending: &mut Vec<u8>, part_bytes: usize) {
     let most = part_bytes + PIECE_BYTES;
     if pending.capacity() - pending.len() < PIECE_BYTES && pending.len() < most {
         let capacity = (2 * pending.capacity()).max(4 * PIECE_BYTES).min(most);
