@@ -3,6 +3,9 @@
 //!
 //! Of a group they come before everything new, in the order in which they were published. All keys are held in
 //! memory: there are as many as the last jobs' outputs, not as all sources.
+//!
+//! They are pinned by the ETags that they have now. A manifest's may be out of date: a user may have encrypted the
+//! outputs anew, and a late worker may have written one once more where the store cannot refuse it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -51,7 +54,38 @@ pub(crate) async fn earlier_outputs(
             });
         }
     }
+    let sources = earlier.values_mut().flatten();
+    pin(
+        store,
+        output_prefix,
+        sources.map(|source| (source.key.clone(), source)).collect(),
+    )
+    .await?;
     Ok(earlier)
+}
+
+/// Takes over the ETags of the listing. One that is missing or has another size keeps its own, and the work says so.
+async fn pin(
+    store: &Arc<dyn Store>,
+    prefix: &str,
+    mut outputs: BTreeMap<String, &mut Source>,
+) -> Result<(), Error> {
+    let mut after: Option<String> = None;
+    while let Some((last, _)) = outputs.last_key_value() {
+        let last = last.clone();
+        let page = store.list(prefix, after.as_deref()).await?;
+        for object in &page.objects {
+            let output = outputs.remove(&object.key);
+            if let Some(output) = output.filter(|output| output.size == object.size) {
+                output.etag.clone_from(&object.etag);
+            }
+        }
+        after = page.objects.last().map(|object| object.key.clone());
+        if !page.more || after.as_ref().is_none_or(|after| *after >= last) {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// Directories with `_SUCCESS` in them, in the order in which that was written.

@@ -4,6 +4,7 @@
 //! another one wrote. Nothing here is true by existing: the job's status says what counts.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -38,6 +39,8 @@ pub struct Ledger {
     /// Ends with a slash.
     directory: String,
     writer: Writer,
+    /// Uploads that this writer has recorded.
+    uploads: Arc<AtomicU64>,
 }
 
 /// An upload that may be open, recorded before its first part (I10).
@@ -61,6 +64,7 @@ impl Ledger {
             store,
             directory: format!("{state_prefix}{cluster}/{job_uid}/"),
             writer,
+            uploads: Arc::default(),
         }
     }
 
@@ -298,17 +302,23 @@ impl Ledger {
         ["object", "assembled"].map(|kind| self.path(&format!("probe/{epoch}-{holder}-{kind}")))
     }
 
-    /// Records that an upload of `key` is about to be opened, and, once it is, its id. `label` is unique
-    /// among this writer's uploads. Returns the record's name.
+    /// The number of another upload of this writer. Work that is done again opens the same output again, and the
+    /// upload of before stays on record.
+    pub(crate) fn next_upload(&self) -> u64 {
+        self.uploads.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Records that the upload of this number is about to be opened, and, once it is, its id. Returns the record's
+    /// name.
     pub(crate) async fn record_upload(
         &self,
-        label: &str,
+        number: u64,
         key: &str,
         id: Option<&str>,
     ) -> Result<String, Error> {
         let Writer { shard, epoch, holder } = &self.writer;
         let stage = if id.is_some() { "opened" } else { "intended" };
-        let name = format!("uploads/{shard:03}-{epoch}-{holder}-{label}.{stage}.json");
+        let name = format!("uploads/{shard:03}-{epoch}-{holder}-{number}.{stage}.json");
         let record = UploadRecord {
             key: key.to_owned(),
             id: id.map(ToOwned::to_owned),

@@ -55,8 +55,6 @@ pub(crate) struct Output {
     sink: Sink,
     key: String,
     token: String,
-    /// Names its upload records.
-    label: String,
     upload: Upload,
     /// Bytes handed over in whole parts.
     sent: u64,
@@ -107,7 +105,7 @@ pub(crate) struct Saved {
 }
 
 impl Output {
-    pub(crate) fn new(sink: Sink, key: String, token: String, label: String) -> Self {
+    pub(crate) fn new(sink: Sink, key: String, token: String) -> Self {
         let part_bytes = sink.part_bytes as usize;
         let buffers = Buffers::new(part_bytes..=part_bytes + PIECE_BYTES, 0);
         let crc = Digest::new(CrcAlgorithm::Crc64Nvme);
@@ -115,7 +113,6 @@ impl Output {
             sink,
             key,
             token,
-            label,
             upload: Upload::NotOpened,
             sent: 0,
             pending: Vec::new(),
@@ -127,14 +124,8 @@ impl Output {
     }
 
     /// Goes on where a body left off. `OutputLost` when that cannot be.
-    pub(crate) async fn resume(
-        sink: Sink,
-        key: String,
-        token: String,
-        label: String,
-        saved: Saved,
-    ) -> Result<Self, Error> {
-        let mut output = Self::new(sink, key, token, label);
+    pub(crate) async fn resume(sink: Sink, key: String, token: String, saved: Saved) -> Result<Self, Error> {
+        let mut output = Self::new(sink, key, token);
         output.sent = saved.sent_bytes;
         output.crc = Digest::new_with_init_state(CrcAlgorithm::Crc64Nvme, saved.crc);
         if let Some(tail) = saved.tail {
@@ -248,14 +239,15 @@ impl Output {
             attributes,
             ..
         } = &self.sink;
-        ledger.record_upload(&self.label, &self.key, None).await?;
+        let number = ledger.next_upload();
+        ledger.record_upload(number, &self.key, None).await?;
         let options = Put {
             create_only: false,
             token: Some(&self.token),
             attributes: Some(attributes),
         };
         let id = store.create_upload(&self.key, options).await?;
-        ledger.record_upload(&self.label, &self.key, Some(&id)).await?;
+        ledger.record_upload(number, &self.key, Some(&id)).await?;
         self.upload = Upload::Open {
             id,
             parts: Vec::new(),
@@ -357,11 +349,22 @@ impl Output {
         })
     }
 
+    /// Where the store can, an object that has the name already is not written again by a late worker, whose bytes
+    /// would be the same under another ETag than the manifest says. Any other object gives way to this one.
     async fn put_whole(&mut self) -> Result<String, Error> {
+        let body = Bytes::from(std::mem::take(&mut self.pending));
+        match self.put(body.clone(), true).await {
+            Err(Error::Store(error)) if error.kind == ErrorKind::PreconditionFailed => {
+                self.put(body, false).await
+            }
+            stored => stored,
+        }
+    }
+
+    async fn put(&self, body: Bytes, create_only: bool) -> Result<String, Error> {
         self.sink.fence.look().await?;
-        let body = std::mem::take(&mut self.pending).into();
         let options = Put {
-            create_only: false,
+            create_only,
             token: Some(&self.token),
             attributes: Some(&self.sink.attributes),
         };

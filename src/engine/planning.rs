@@ -60,7 +60,7 @@ pub async fn make_plan(context: &Context, input: &PlanInput<'_>) -> Result<Plann
     let candidates = context.ledger.candidates_key(&location);
     let mut writer = Writer {
         context,
-        candidates: Output::new(sink, candidates, token, "candidates".to_owned()),
+        candidates: Output::new(sink, candidates, token),
         hashes: BTreeMap::new(),
         heartbeat: Heartbeat::new(&context.fence),
     };

@@ -14,8 +14,8 @@ use crate::store::{Capabilities, Store};
 pub(super) async fn probe(store: &dyn Store, ledger: &Ledger) -> Result<Capabilities, Error> {
     let keys = ledger.probe_keys();
     let mut records = Vec::new();
-    for (label, key) in ["probe-object", "probe-assembled"].iter().zip(&keys) {
-        records.push(ledger.record_upload(label, key, None).await?);
+    for key in &keys {
+        records.push(ledger.record_upload(ledger.next_upload(), key, None).await?);
     }
     let capabilities = store.probe(&keys).await?;
     ledger.delete(&records).await?;

@@ -249,7 +249,7 @@ impl File {
         let writer = context.ledger.writer();
         let token = format!("{name} {} {}", writer.epoch, writer.holder);
         Self {
-            output: Output::new(sink, key, token, name.to_owned()),
+            output: Output::new(sink, key, token),
             hash: Sha256::new(),
         }
     }

@@ -76,7 +76,8 @@ fn published(store: &MemoryStore) -> BTreeMap<String, Vec<String>> {
             }
             let object = &objects[output["key"].as_str().unwrap()];
             assert_eq!(object.bytes.len() as u64, output["size"].as_u64().unwrap());
-            assert_eq!(object.etag, output["etag"].as_str().unwrap());
+            // Where nothing keeps a late worker from writing the same bytes once more, they may have another ETag.
+            assert!(object.etag == output["etag"].as_str().unwrap() || store.may_change_etags());
             let crc = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc64Nvme, &object.bytes);
             assert_eq!(format!("{crc:016x}"), output["crc64nvme"].as_str().unwrap());
             let found = lines(&object.bytes).expect("an output can be decoded");
@@ -264,6 +265,9 @@ async fn deduplicated_in_a_row(seed: u64) {
             sorted(deduplicated::latest(&scenario, &expected, false)),
             "round {round}"
         );
+        if store.may_change_etags() {
+            outputs(&store).keys().for_each(|key| store.store_anew(key));
+        }
         scenario.sources.retain(|key, _| !now.taken.contains(key));
         let before: Vec<String> = scenario.sources.keys().cloned().collect();
         let count = rng.usize(0..12);

@@ -290,6 +290,8 @@ async fn jobs_over_a_folder_take_every_record_once_though_a_worker_is_killed() {
 async fn one_group_fails(site: &Site) {
     let mut sources = Sources::default();
     sources.add_many(40, "a/", Codec::Gzip, 5000);
+    // An upload of the batch that is done again once the next group has failed.
+    sources.add_many(300, "b/", Codec::Plain, 24_000);
     sources.add_many(700, "bad/", Codec::Plain, 24_000);
     let bad = sources.add("bad/", Codec::Gzip, 24_000);
     sources.add_many(40, "c/", Codec::Plain, 5000);

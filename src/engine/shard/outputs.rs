@@ -107,10 +107,9 @@ impl<'a> Outputs<'a> {
         codec: Option<Codec>,
         group: Option<&mut GroupState>,
         start: &Start,
-        sequence: i64,
     ) -> Result<(), Error> {
         if let (false, Some(codec), Some(group)) = (self.first.is_empty(), codec, group) {
-            let mut open = self.begin(codec, group, start, sequence);
+            let mut open = self.begin(codec, group, start);
             open.output.pending().append(&mut self.first);
             self.open = Some(open);
         }
@@ -120,14 +119,11 @@ impl<'a> Outputs<'a> {
         }
     }
 
-    fn begin(&self, codec: Codec, group: &mut GroupState, start: &Start, sequence: i64) -> Open {
+    fn begin(&self, codec: Codec, group: &mut GroupState, start: &Start) -> Open {
         let (key, token) = name_output(self.input, self.shard, group, group.number, codec);
-        // Unique among this writer's uploads: an output that is built again starts a later batch.
-        let (segment, entry) = (start.cursor.segment, start.cursor.entry);
-        let label = format!("{sequence}-{segment}-{entry}-{}", group.number);
         group.number += 1;
         group.codec = Some(codec);
-        let output = Output::new(self.sink.clone(), key, token, label);
+        let output = Output::new(self.sink.clone(), key, token);
         Open {
             output,
             group: group.directory.clone(),
@@ -295,7 +291,7 @@ async fn reopen(
         crc: saved.crc,
         tail,
     };
-    let output = Output::resume(sink.clone(), key, token, "resumed".to_owned(), resumed).await?;
+    let output = Output::resume(sink.clone(), key, token, resumed).await?;
     Ok(Open {
         output,
         group: group.directory.clone(),

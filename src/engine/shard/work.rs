@@ -269,12 +269,9 @@ impl<'a> Work<'a> {
             outputs,
             group,
             last_cut,
-            last,
             ..
         } = self;
-        outputs
-            .take_over(codec, group.as_mut(), last_cut, last.checkpoint.sequence)
-            .await
+        outputs.take_over(codec, group.as_mut(), last_cut).await
     }
 
     fn count(&mut self, records: u64) {
