@@ -1,6 +1,6 @@
 //! The newest entry of each key, in a fixed number of bytes: a flat table with linear probing, allocated once.
 //!
-//! Never grows and never forgets: what does not fit is refused, and the caller hands out what is there.
+//! Never grows: what does not fit is refused, and the caller hands out what is there, or leaves some of it to later.
 //!
 //! A slot is two words of hash, then what entries of a key are compared by, the greater of the words first: the version,
 //! if there is one, then position and sign. All of it lies together, as each look at a large table is a wait for memory.
@@ -10,7 +10,7 @@
 use std::hint::black_box;
 
 use super::scale::Scale;
-use super::{Entry, Layout, Position};
+use super::{Entry, HashRange, Layout, Position};
 
 /// Of 10 slots at most 9 are taken: beyond that, probing costs more than the memory is worth.
 const TAKEN: usize = 9;
@@ -80,6 +80,11 @@ impl Latest {
         self.len == 0
     }
 
+    /// Whether an entry was refused whose version slots of this width cannot hold, however few there are.
+    pub fn needs_wider_slots(&self) -> bool {
+        self.needs_whole
+    }
+
     /// Whether another entry could be refused for ever.
     pub fn is_full(&self) -> bool {
         self.needs_whole || self.len >= self.capacity()
@@ -108,17 +113,25 @@ impl Latest {
         let (lower, upper) = (entry.hash as u64, (entry.hash >> 64) as u64);
         let packed = entry.packed();
         let found = match self.form {
-            Form::Unversioned => put(&mut self.words, [lower, upper, packed], room),
+            Form::Unversioned => put(self.words.as_chunks_mut().0, [lower, upper, packed], room),
             Form::Packed(_) => {
                 let Some(version) = self.pack(entry.version) else {
                     self.needs_whole = true;
                     return false;
                 };
-                put(&mut self.words, [lower, upper, version, packed], room)
+                put(
+                    self.words.as_chunks_mut().0,
+                    [lower, upper, version, packed],
+                    room,
+                )
             }
             Form::Whole => {
                 let [high, low] = ordered(entry.version);
-                put(&mut self.words, [lower, upper, high, low, packed], room)
+                put(
+                    self.words.as_chunks_mut().0,
+                    [lower, upper, high, low, packed],
+                    room,
+                )
             }
         };
         self.len += usize::from(found == Found::New);
@@ -187,8 +200,16 @@ impl Latest {
             (Form::Whole, [high, low, packed]) => (version(*high, *low), packed),
             _ => return None,
         };
-        let hash = u128::from(upper) << 64 | u128::from(lower);
-        Some(Entry::unpack(hash, version, *packed))
+        Some(Entry::unpack(hash(lower, upper), version, *packed))
+    }
+
+    /// Forgets every key outside the range.
+    pub fn retain(&mut self, range: HashRange) {
+        self.len = match self.form {
+            Form::Unversioned => retain::<3>(self.words.as_chunks_mut().0, range),
+            Form::Packed(_) => retain::<4>(self.words.as_chunks_mut().0, range),
+            Form::Whole => retain::<5>(self.words.as_chunks_mut().0, range),
+        };
     }
 
     pub fn clear(&mut self) {
@@ -233,8 +254,7 @@ fn home(lower: u64, slots: usize) -> usize {
 }
 
 /// Puts a slot in its place if it is newer than what is there. The last word is never zero where one is taken.
-fn put<const WORDS: usize>(words: &mut [u64], new: [u64; WORDS], room: bool) -> Found {
-    let (slots, _) = words.as_chunks_mut::<WORDS>();
+fn put<const WORDS: usize>(slots: &mut [[u64; WORDS]], new: [u64; WORDS], room: bool) -> Found {
     let home = home(new[0], slots.len());
     let (before, from) = slots.split_at_mut(home);
     for slot in from.iter_mut().chain(before) {
@@ -253,6 +273,25 @@ fn put<const WORDS: usize>(words: &mut [u64], new: [u64; WORDS], room: bool) -> 
         }
     }
     Found::Refused
+}
+
+/// Returns how many keys are left. Each slot is put anew, from one that was free on: so those before it are in their
+/// places already, and it finds one that is no further from where it belongs than its own was.
+fn retain<const WORDS: usize>(slots: &mut [[u64; WORDS]], range: HashRange) -> usize {
+    let free = slots.iter().position(|slot| slot[WORDS - 1] == 0).unwrap_or(0);
+    let mut left = 0;
+    for at in (free..slots.len()).chain(0..free) {
+        let slot = std::mem::replace(&mut slots[at], [0; WORDS]);
+        if slot[WORDS - 1] != 0 && range.contains(hash(slot[0], slot[1])) {
+            put(slots, slot, true);
+            left += 1;
+        }
+    }
+    left
+}
+
+fn hash(lower: u64, upper: u64) -> u128 {
+    u128::from(upper) << 64 | u128::from(lower)
 }
 
 /// The halves of a version, the order of whose words is its own.

@@ -1,9 +1,8 @@
 //! The hashes in as many ranges as their keys need room: one range a pass, from the lowest to the highest.
 //!
 //! How many keys there are is only known when they have been seen, as a key may be in every run. So the first
-//! range is as wide as would fit if all entries were of different keys; the later ones go by the keys that
-//! were found so far. One that is too wide all the same is halved. Each pass ends beyond where it began, so
-//! there is an end.
+//! range is all hashes; the later ones go by the keys that were found so far. Whenever the keys of one do not fit, it is
+//! narrowed, and the keys above it are left to a later pass. Each pass ends beyond where it began, so there is an end.
 
 use serde::{Deserialize, Serialize};
 
@@ -28,12 +27,12 @@ impl HashRange {
         (self.first..=self.last).contains(&((hash >> 64) as u64))
     }
 
-    /// The lower half; `None` for a single hash.
-    pub fn halved(self) -> Option<Self> {
-        let half = (self.last - self.first) / 2;
+    /// The lower three quarters; `None` for a single hash.
+    pub fn narrowed(self) -> Option<Self> {
+        let rest = (self.last - self.first) / 4 * 3;
         (self.last > self.first).then_some(Self {
             first: self.first,
-            last: self.first + half,
+            last: self.first + rest,
         })
     }
 }
@@ -50,19 +49,18 @@ pub struct Passes {
 }
 
 impl Passes {
-    /// The range of the next pass, for a table with room for `capacity` keys of runs with so many entries. `None`
-    /// when all hashes are settled.
-    pub fn next(&self, entries: u64, capacity: usize) -> Option<HashRange> {
-        let first = match self.settled {
-            None => 0,
-            Some(settled) => settled.checked_add(1)?,
+    /// The range of the next pass, for a table with room for `capacity` keys. `None` when all hashes are settled.
+    pub fn next(&self, capacity: usize) -> Option<HashRange> {
+        let Some(settled) = self.settled else {
+            return Some(HashRange {
+                first: 0,
+                last: u64::MAX,
+            });
         };
+        let first = settled.checked_add(1)?;
         let room = (capacity as u128 * PLANNED / OF).max(1);
         // As many hashes as hold so many keys, as far as is known.
-        let (hashes, keys) = match self.settled {
-            None => (1 << 64, u128::from(entries)),
-            Some(settled) => (u128::from(settled) + 1, u128::from(self.keys)),
-        };
+        let (hashes, keys) = (u128::from(settled) + 1, u128::from(self.keys));
         let width = (hashes * room / keys.max(1)).clamp(1, 1 << 64);
         let last = (u128::from(first) + width - 1).min(u128::from(u64::MAX)) as u64;
         Some(HashRange { first, last })
@@ -80,8 +78,8 @@ impl Passes {
 
     /// Whether there are more keys than the passes that may be made have room for. Said early only where it is
     /// beyond doubt.
-    pub fn too_many(&self, entries: u64, capacity: usize) -> bool {
-        let Some(next) = self.next(entries, capacity) else {
+    pub fn too_many(&self, capacity: usize) -> bool {
+        let Some(next) = self.next(capacity) else {
             return false;
         };
         let width = u128::from(next.last - next.first) + 1;

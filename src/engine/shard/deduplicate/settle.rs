@@ -57,17 +57,17 @@ struct Settle<'a> {
 impl Settle<'_> {
     /// One pass, or the end of the stage. Returns whether there is more to settle.
     async fn batch(&mut self) -> Result<bool, Error> {
-        let entries = self.state.runs.iter().map(|run| run.entries).sum();
         let capacity = self.latest.capacity();
-        let Some(range) = self.state.passes.next(entries, capacity) else {
+        let Some(range) = self.state.passes.next(capacity) else {
             self.state.stage = Stage::Write;
             self.checkpoint().await?;
             let (kept, passes) = (self.state.kept, self.state.passes.done);
             tracing::info!(kept, passes, "settled which records of the stretch are kept");
             return Ok(false);
         };
-        if self.state.passes.too_many(entries, capacity) {
-            return Err(Error::TooManyKeys { keys: entries });
+        if self.state.passes.too_many(capacity) {
+            let keys = self.state.runs.iter().map(|run| run.entries).sum();
+            return Err(Error::TooManyKeys { keys });
         }
         let range = self.pass(range).await?;
         self.state.passes = self.state.passes.after(range, self.latest.len());
@@ -76,40 +76,45 @@ impl Settle<'_> {
         Ok(true)
     }
 
-    /// Fills the table with the newest entries of a range: of the given one, or of as much of it as fits.
-    async fn pass(&mut self, mut range: HashRange) -> Result<HashRange, Error> {
+    /// Fills the table with the newest entries of a range, or of as much of it as fits, which is returned.
+    async fn pass(&mut self, range: HashRange) -> Result<HashRange, Error> {
         loop {
             self.latest.clear();
-            if self.fill(range).await? {
+            if let Some(range) = self.fill(range).await? {
                 return Ok(range);
             }
-            tracing::debug!(?range, "keys do not fit; the range is halved");
-            let keys = self.latest.len() as u64;
-            range = range.halved().ok_or(Error::TooManyKeys { keys })?;
+            tracing::debug!("versions need wider slots; the pass is begun again");
         }
     }
 
-    /// Whether all keys of the range have fitted.
-    async fn fill(&mut self, range: HashRange) -> Result<bool, Error> {
+    /// `None` where slots are too narrow for a version.
+    async fn fill(&mut self, mut range: HashRange) -> Result<Option<HashRange>, Error> {
         let layout = self.rules.rules.layout();
         for run in &self.state.runs {
             let bytes = self.context.ledger.run(run, layout).await?;
-            let entries = layout.decode(&bytes).map_err(|problem| Error::Ledger {
+            let mut entries = layout.decode(&bytes).map_err(|problem| Error::Ledger {
                 name: run.name.clone(),
                 problem: problem.to_string(),
             })?;
-            let mut entries = entries.filter(|entry| range.contains(entry.hash));
             loop {
-                let mut some: Vec<Entry> = entries.by_ref().take(AHEAD).collect();
+                let within = entries.by_ref().filter(|entry| range.contains(entry.hash));
+                let mut some: Vec<Entry> = within.take(AHEAD).collect();
                 if some.is_empty() {
                     break;
                 }
-                if !self.latest.take_all(&mut some) {
-                    return Ok(false);
+                while !self.latest.take_all(&mut some) {
+                    if self.latest.needs_wider_slots() {
+                        return Ok(None);
+                    }
+                    let keys = self.latest.len() as u64;
+                    range = range.narrowed().ok_or(Error::TooManyKeys { keys })?;
+                    tracing::debug!(?range, "keys do not fit; the range is narrowed");
+                    self.latest.retain(range);
+                    some.retain(|entry| range.contains(entry.hash));
                 }
             }
         }
-        Ok(true)
+        Ok(Some(range))
     }
 
     async fn store_survivors(&mut self) -> Result<(), Error> {
