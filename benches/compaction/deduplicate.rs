@@ -94,24 +94,47 @@ fn fill(server: &Server, mut updates: Updates, bytes: u64) -> (u64, u64) {
 
 fn beside_duckdb() {
     println!(
-        "\n| updates | keys | DuckDB CPU s | worker CPU s | CPU ratio | DuckDB MB/s | worker MB/s | DuckDB memory | worker memory |"
+        "\n| DuckDB | updates | keys | its CPU s | worker CPU s | CPU ratio | its MB/s | worker MB/s | its memory | worker memory |"
     );
-    println!("|---|---|---|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|---|---|---|");
     let server = Server::start(Kind::Embedded);
     let work = tempfile::tempdir().unwrap();
     let keys = GIB / 500 / 5;
-    let (bytes, records) = fill(&server, Updates::new(keys, 500), GIB);
-    let files = server.directory.join(BUCKET);
-    let theirs = work.path().join("theirs.json");
+    let filled = fill(&server, Updates::new(keys, 500), GIB);
+    let bucket = server.directory.join(BUCKET);
+    let file = work.path().join("theirs.json");
+    let as_files = [bucket.join("in/*.json"), file.clone()];
+    beside("of files", &server, as_files, &file, keys, filled);
+    let through_s3 = ["in/*.json", "theirs.json"].map(|key| PathBuf::from(format!("s3://{BUCKET}/{key}")));
+    beside(
+        "over S3",
+        &server,
+        through_s3,
+        &bucket.join("theirs.json"),
+        keys,
+        filled,
+    );
+}
+
+/// `DuckDB` reads the first path, and writes the second, which is there as a file; the job is the same.
+fn beside(
+    name: &str,
+    server: &Server,
+    paths: [PathBuf; 2],
+    theirs: &Path,
+    keys: u64,
+    (bytes, records): (u64, u64),
+) {
+    let work = tempfile::tempdir().unwrap();
     let mut pairs = Vec::new();
     for number in 0..PAIRS {
-        let mut command = Command::new(duckdb());
+        let mut command = server.command(&duckdb());
         command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/compaction/deduplicate.py"));
-        command.arg(files.join("in/*.json")).arg(&theirs);
+        command.args(&paths).stderr(Stdio::inherit());
         let peer = measure(command);
-        let job = measure(compaction(&server, work.path(), number, SPEC));
-        let ours = lines(&outputs(&server, number));
-        assert!(ours == lines(std::slice::from_ref(&theirs)), "the results differ");
+        let job = measure(compaction(server, work.path(), number, SPEC));
+        let ours = lines(&outputs(server, number));
+        assert!(ours == lines(&[theirs.to_owned()]), "the results differ");
         assert_eq!(ours.len() as u64, keys);
         server.clear(&format!("out{number}/"));
         pairs.push((peer, job));
@@ -119,7 +142,7 @@ fn beside_duckdb() {
     let of = |f: &dyn Fn(&(Cost, Cost)) -> f64| median(pairs.iter().map(f).collect());
     let megabytes = bytes as f64 / 1e6;
     println!(
-        "| {records} of 500 bytes | {keys} | {:.1} | {:.1} | {:.2} | {:.0} | {:.0} | {:.0} MiB | {:.0} MiB |",
+        "| {name} | {records} of 500 bytes | {keys} | {:.1} | {:.1} | {:.2} | {:.0} | {:.0} | {:.0} MiB | {:.0} MiB |",
         of(&|(peer, _)| peer.cpu),
         of(&|(_, job)| job.cpu),
         of(&|(peer, job)| job.cpu / peer.cpu),

@@ -43,10 +43,12 @@ pub struct Latest {
     needs_whole: bool,
     words: Vec<u64>,
     len: usize,
+    /// By how many bits the lower half of a hash is turned, which says where an entry belongs.
+    turned: u32,
 }
 
 impl Latest {
-    /// A table of at most so many bytes, and at least a handful of entries.
+    /// A table of at most so many bytes, and at least a handful of entries. It hands out in the order of its slots.
     pub fn new(layout: Layout, bytes: u64) -> Self {
         let form = if layout.versioned {
             Form::Packed(Scale::default())
@@ -60,6 +62,16 @@ impl Latest {
             needs_whole: false,
             words: vec![0; words.max(LEAST_SLOTS * Form::Whole.words())],
             len: 0,
+            turned: 0,
+        }
+    }
+
+    /// One for what others have handed out. In the same order its slots would be full from the first one on, and each
+    /// key would be looked for past all that have found no room where they belong.
+    pub fn of_runs(layout: Layout, bytes: u64) -> Self {
+        Self {
+            turned: 32,
+            ..Self::new(layout, bytes)
         }
     }
 
@@ -103,14 +115,18 @@ impl Latest {
     fn touch(&self, entries: &[Entry]) {
         let (slots, words) = (self.slots(), self.form.words());
         let seen = entries.iter().fold(0, |seen, entry| {
-            seen ^ self.words[home(entry.hash as u64, slots) * words]
+            seen ^ self.words[home(self.lower(entry.hash), slots) * words]
         });
         black_box(seen);
     }
 
+    fn lower(&self, hash: u128) -> u64 {
+        (hash as u64).rotate_left(self.turned)
+    }
+
     fn take(&mut self, entry: &Entry) -> bool {
         let room = self.len < self.capacity();
-        let (lower, upper) = (entry.hash as u64, (entry.hash >> 64) as u64);
+        let (lower, upper) = (self.lower(entry.hash), (entry.hash >> 64) as u64);
         let packed = entry.packed();
         let found = match self.form {
             Form::Unversioned => put(self.words.as_chunks_mut().0, [lower, upper, packed], room),
@@ -200,7 +216,8 @@ impl Latest {
             (Form::Whole, [high, low, packed]) => (version(*high, *low), packed),
             _ => return None,
         };
-        Some(Entry::unpack(hash(lower, upper), version, *packed))
+        let hash = u128::from(upper) << 64 | u128::from(lower.rotate_right(self.turned));
+        Some(Entry::unpack(hash, version, *packed))
     }
 
     /// Forgets every key outside the range.
@@ -282,16 +299,12 @@ fn retain<const WORDS: usize>(slots: &mut [[u64; WORDS]], range: HashRange) -> u
     let mut left = 0;
     for at in (free..slots.len()).chain(0..free) {
         let slot = std::mem::replace(&mut slots[at], [0; WORDS]);
-        if slot[WORDS - 1] != 0 && range.contains(hash(slot[0], slot[1])) {
+        if slot[WORDS - 1] != 0 && range.contains(u128::from(slot[1]) << 64) {
             put(slots, slot, true);
             left += 1;
         }
     }
     left
-}
-
-fn hash(lower: u64, upper: u64) -> u128 {
-    u128::from(upper) << 64 | u128::from(lower)
 }
 
 /// The halves of a version, the order of whose words is its own.

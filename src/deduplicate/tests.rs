@@ -88,7 +88,7 @@ struct Settled {
 
 /// All passes over the runs, with a table of so many bytes.
 fn settle(layout: Layout, bytes: u64, runs: &[Vec<u8>], keep_expired: bool) -> Settled {
-    let mut latest = Latest::new(layout, bytes);
+    let mut latest = Latest::of_runs(layout, bytes);
     let mut settled = Settled {
         kept: Vec::new(),
         passes: Passes::default(),
@@ -335,6 +335,31 @@ fn many_keys_in_a_small_table_take_as_many_passes_as_they_need_and_no_more() {
     let runs = mark(layout, bytes, 1_500, entries(&records, 100));
     let settled = settle(layout, bytes, &runs, true);
     assert_eq!((settled.kept.len(), settled.passes.done), (2_000, 1));
+}
+
+/// Otherwise a table that is smaller than a run would be searched from one end to the other for each of its keys.
+#[test]
+fn what_one_table_hands_out_is_in_no_order_of_the_slots_of_another() {
+    let layout = Layout { versioned: false };
+    let entry = |(key, position)| Entry {
+        hash: hash(key),
+        version: 0,
+        position,
+        expired: false,
+    };
+    let mut all: Vec<Entry> = (0..1000).zip(positions(1000, 100)).map(entry).collect();
+    // Of a table with much room, so by the lower halves of their hashes.
+    let by_slot = |mut table: Latest, entries: &mut Vec<Entry>| -> Vec<Entry> {
+        assert!(table.take_all(entries));
+        layout.decode(&table.hand_out(entries)).unwrap().collect()
+    };
+    let handed = by_slot(Latest::new(layout, 24 << 20), &mut all);
+    assert!(handed.is_sorted_by_key(|entry| entry.hash as u64));
+    let again = by_slot(Latest::of_runs(layout, 24 << 20), &mut handed.clone());
+    let ascents = again
+        .windows(2)
+        .filter(|two| two[0].hash as u64 <= two[1].hash as u64);
+    assert!((400..600).contains(&ascents.count()));
 }
 
 #[test]

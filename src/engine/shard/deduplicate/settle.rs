@@ -24,7 +24,7 @@ pub(super) async fn run(
         .and_then(|body| body.deduplicate.clone())
         .unwrap_or_default();
     let bytes = settling(context.window, rules, &state).min(needed(rules, &state));
-    let latest = Latest::new(rules.rules.layout(), bytes);
+    let latest = Latest::of_runs(rules.rules.layout(), bytes);
     let mut settle = Settle {
         context,
         input,
