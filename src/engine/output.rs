@@ -49,6 +49,21 @@ impl Sink {
             share: Share::new(part_bytes),
         }
     }
+
+    /// Both records come before the first part: the intention so that an upload whose id was never
+    /// learned can be found by its key, the id so that it can be ended on stores that do not list.
+    pub(crate) async fn open_upload(&self, key: &str, token: &str) -> Result<String, Error> {
+        let number = self.ledger.next_upload();
+        self.ledger.record_upload(number, key, None).await?;
+        let options = Put {
+            create_only: false,
+            token: Some(token),
+            attributes: Some(&self.attributes),
+        };
+        let id = self.store.create_upload(key, options).await?;
+        self.ledger.record_upload(number, key, Some(&id)).await?;
+        Ok(id)
+    }
 }
 
 pub(crate) struct Output {
@@ -56,6 +71,8 @@ pub(crate) struct Output {
     key: String,
     token: String,
     upload: Upload,
+    /// An upload that is open for it already, which it takes if it needs one.
+    ahead: Option<String>,
     /// Bytes handed over in whole parts.
     sent: u64,
     /// Less than a part, unless bytes were appended that are not taken over yet.
@@ -114,6 +131,7 @@ impl Output {
             key,
             token,
             upload: Upload::NotOpened,
+            ahead: None,
             sent: 0,
             pending: Vec::new(),
             taken: 0,
@@ -150,6 +168,12 @@ impl Output {
             },
         }
         Ok(output)
+    }
+
+    /// With an upload of this very output that was opened before. If it is not needed, clean-up ends it.
+    pub(crate) fn with_upload(mut self, id: Option<String>) -> Self {
+        self.ahead = id;
+        self
     }
 
     pub(crate) fn key(&self) -> &str {
@@ -230,24 +254,11 @@ impl Output {
         Ok(())
     }
 
-    /// Both records come before the first part: the intention so that an upload whose id was never
-    /// learned can be found by its key, the id so that it can be ended on stores that do not list.
     async fn open_upload(&mut self) -> Result<(), Error> {
-        let Sink {
-            ledger,
-            store,
-            attributes,
-            ..
-        } = &self.sink;
-        let number = ledger.next_upload();
-        ledger.record_upload(number, &self.key, None).await?;
-        let options = Put {
-            create_only: false,
-            token: Some(&self.token),
-            attributes: Some(attributes),
+        let id = match self.ahead.take() {
+            Some(id) => id,
+            None => self.sink.open_upload(&self.key, &self.token).await?,
         };
-        let id = store.create_upload(&self.key, options).await?;
-        ledger.record_upload(number, &self.key, Some(&id)).await?;
         self.upload = Upload::Open {
             id,
             parts: Vec::new(),

@@ -201,6 +201,15 @@ impl Reader {
         }
     }
 
+    /// Whether more of the group in hand is known to follow.
+    pub(crate) fn goes_on_with(&self, group: &str) -> bool {
+        let is_end = |ahead: &&Ahead| matches!(ahead, Ahead::Ready(Item::SourceEnd));
+        match self.ahead.iter().find(|ahead| !is_end(ahead)) {
+            Some(Ahead::Ready(Item::Group { directory, .. })) => directory == group,
+            other => other.is_some(),
+        }
+    }
+
     /// Waits for what has to be done before more is merged, and reads on meanwhile with the room that `parts`
     /// leave, but for that of one part.
     pub(crate) async fn while_waiting<T>(

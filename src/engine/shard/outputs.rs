@@ -29,6 +29,14 @@ pub(super) struct Outputs<'a> {
     open: Option<Open>,
     closing: VecDeque<AbortOnDropHandle<Result<OutputRecord, Error>>>,
     finished: Vec<OutputRecord>,
+    /// An upload that was opened while the output before it was completed.
+    ahead: Option<Ahead>,
+}
+
+/// An upload of an output that has not begun.
+struct Ahead {
+    key: String,
+    id: String,
 }
 
 /// The output that is being written.
@@ -72,6 +80,7 @@ impl<'a> Outputs<'a> {
             open,
             closing: VecDeque::new(),
             finished: Vec::new(),
+            ahead: None,
         })
     }
 
@@ -119,11 +128,12 @@ impl<'a> Outputs<'a> {
         }
     }
 
-    fn begin(&self, codec: Codec, group: &mut GroupState, start: &Start) -> Open {
+    fn begin(&mut self, codec: Codec, group: &mut GroupState, start: &Start) -> Open {
         let (key, token) = name_output(self.input, self.shard, group, group.number, codec);
         group.number += 1;
         group.codec = Some(codec);
-        let output = Output::new(self.sink.clone(), key, token);
+        let ahead = self.ahead.take().filter(|ahead| ahead.key == key);
+        let output = Output::new(self.sink.clone(), key, token).with_upload(ahead.map(|ahead| ahead.id));
         Open {
             output,
             group: group.directory.clone(),
@@ -133,8 +143,8 @@ impl<'a> Outputs<'a> {
         }
     }
 
-    /// Closes the open output, if there is one. Returns its size.
-    pub(super) async fn close(&mut self) -> Result<u64, Error> {
+    /// Closes the open output, if there is one. Returns its size. `group`: more of it follows, and needs another one.
+    pub(super) async fn close(&mut self, group: Option<&GroupState>) -> Result<u64, Error> {
         let Some(open) = self.open.take() else {
             return Ok(0);
         };
@@ -142,7 +152,11 @@ impl<'a> Outputs<'a> {
         if size >= self.sink.part_bytes || open.output.has_upload() {
             // They are told in their order.
             self.settle().await?;
-            self.finished.push(close(open).await?);
+            let ahead = open_ahead(&self.sink, self.input, self.shard, group, open.codec);
+            // If none can be opened now, the output says why when it needs one.
+            let (finished, ahead) = tokio::join!(close(open), ahead);
+            self.ahead = ahead.ok().flatten();
+            self.finished.push(finished?);
             return Ok(size);
         }
         while self.closing.len() >= CLOSING {
@@ -212,6 +226,19 @@ async fn close(open: Open) -> Result<OutputRecord, Error> {
         group,
         token,
     })
+}
+
+async fn open_ahead(
+    sink: &Sink,
+    input: &ShardInput,
+    shard: usize,
+    group: Option<&GroupState>,
+    codec: Codec,
+) -> Result<Option<Ahead>, Error> {
+    let Some(group) = group else { return Ok(None) };
+    let (key, token) = name_output(input, shard, group, group.number, codec);
+    let id = sink.open_upload(&key, &token).await?;
+    Ok(Some(Ahead { key, id }))
 }
 
 fn name_output(

@@ -279,11 +279,14 @@ impl<'a> Work<'a> {
         self.counted = records;
     }
 
-    async fn close_output(&mut self) -> Result<(), Error> {
+    /// `full`: the group may need another one.
+    async fn close_output(&mut self, full: bool) -> Result<(), Error> {
         let room = self.outputs.share();
+        let goes_on = |group: &&GroupState| full && self.reader.goes_on_with(&group.directory);
+        let group = self.group.as_ref().filter(goes_on);
         let closed = self
             .reader
-            .while_waiting(room, Box::pin(self.outputs.close()))
+            .while_waiting(room, Box::pin(self.outputs.close(group)))
             .await;
         self.totals.bytes_written += closed?;
         Ok(())
@@ -295,7 +298,7 @@ impl<'a> Work<'a> {
         let frozen = &self.input.plan.frozen;
         self.at_cut = true;
         if self.outputs.is_full() {
-            self.close_output().await?;
+            self.close_output(true).await?;
         }
         cursor.group.clone_from(&self.group);
         self.last_cut = Start {

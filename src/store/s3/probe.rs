@@ -15,66 +15,60 @@ const OTHER: &str = "00000000000000000000000000000000";
 
 impl S3 {
     pub(super) async fn try_capabilities(&self, [object, assembled]: &[String; 2]) -> Result<Capabilities> {
-        let mut trial = Trial {
-            store: self.clone(),
-            object: object.clone(),
-            assembled: assembled.clone(),
-            uploads: Vec::new(),
-        };
-        let found = trial.run().await;
-        let cleaned = trial.clean_up().await;
-        let found = found?;
-        cleaned?;
-        Ok(found)
+        let (mut object, mut assembled) = (Trial::new(self, object), Trial::new(self, assembled));
+        // Both to their ends, so that each knows of all that it has made.
+        let (found, size_guard) = tokio::join!(object.run(), assembled.size_guard());
+        let cleaned = tokio::join!(object.clean_up(), assembled.clean_up());
+        let (found, size_guard) = (found?, size_guard?);
+        cleaned.0.and(cleaned.1)?;
+        Ok(Capabilities { size_guard, ..found })
     }
 }
 
-/// What is tried with, and what is to be removed.
+/// What is tried with one key, and what is to be removed.
 struct Trial {
     store: S3,
-    /// Stored in one request.
-    object: String,
-    /// Stored by an upload.
-    assembled: String,
-    /// Key and id of every upload that was opened.
-    uploads: Vec<(String, String)>,
+    key: String,
+    /// Every upload that was opened.
+    uploads: Vec<String>,
 }
 
 impl Trial {
+    fn new(store: &S3, key: &str) -> Self {
+        Self {
+            store: store.clone(),
+            key: key.to_owned(),
+            uploads: Vec::new(),
+        }
+    }
+
+    /// All but the size guard.
     async fn run(&mut self) -> Result<Capabilities> {
-        self.store
-            .put_object(&self.object, body(), Put::default())
-            .await?;
-        let create_only = self.create_only().await?;
-        let if_match_read = self.if_match_read().await?;
-        let (upload, parts) = self.upload(self.object.clone()).await?;
-        let list_parts = self.list_parts(&upload, &parts).await?;
-        let list_uploads = self.list_uploads(&upload).await?;
+        self.store.put_object(&self.key, body(), Put::default()).await?;
+        let (create_only, if_match_read) = tokio::try_join!(self.create_only(), self.if_match_read())?;
+        let (upload, parts) = self.upload().await?;
+        let (list_parts, list_uploads) =
+            tokio::try_join!(self.list_parts(&upload, &parts), self.list_uploads(&upload))?;
         let conditional_complete = self.conditional_complete(&upload, &parts).await?;
-        let size_guard = self.size_guard().await?;
         // Last, since a store without it deletes the object.
         let conditional_delete = self.conditional_delete().await?;
         Ok(Capabilities {
             create_only,
             if_match_read,
             conditional_complete,
-            size_guard,
             conditional_delete,
             list_parts,
             list_uploads,
+            ..Capabilities::default()
         })
     }
 
     async fn clean_up(&self) -> Result<()> {
         let mut outcome = Ok(());
-        for (key, upload) in &self.uploads {
-            outcome = outcome.and(self.store.abort_upload(key, upload).await);
+        for upload in &self.uploads {
+            outcome = outcome.and(self.store.abort_upload(&self.key, upload).await);
         }
-        outcome.and(
-            self.store
-                .delete_all(&[self.object.clone(), self.assembled.clone()])
-                .await,
-        )
+        outcome.and(self.store.delete_all(std::slice::from_ref(&self.key)).await)
     }
 
     /// The store, using one capability alone.
@@ -89,7 +83,7 @@ impl Trial {
         refused(
             store
                 .put_object(
-                    &self.object,
+                    &self.key,
                     body(),
                     Put {
                         create_only: true,
@@ -107,19 +101,19 @@ impl Trial {
                 .client
                 .get_object()
                 .bucket(&store.bucket)
-                .key(&self.object)
+                .key(&self.key)
                 .if_match(quoted(OTHER));
             Box::pin(request.send()).await?;
             Ok(())
         };
-        refused(store.call(store.on("GetObject", &self.object), attempt).await)
+        refused(store.call(store.on("GetObject", &self.key), attempt).await)
     }
 
     /// Opens an upload and sends its only part.
-    async fn upload(&mut self, key: String) -> Result<(String, [Part; 1])> {
-        let upload = self.store.open_upload(&key, Put::default()).await?;
-        self.uploads.push((key.clone(), upload.clone()));
-        let etag = self.store.send_part(&key, &upload, 1, body()).await?;
+    async fn upload(&mut self) -> Result<(String, [Part; 1])> {
+        let upload = self.store.open_upload(&self.key, Put::default()).await?;
+        self.uploads.push(upload.clone());
+        let etag = self.store.send_part(&self.key, &upload, 1, body()).await?;
         Ok((
             upload,
             [Part {
@@ -131,7 +125,7 @@ impl Trial {
     }
 
     async fn list_parts(&self, upload: &str, parts: &[Part]) -> Result<bool> {
-        match self.store.parts(&self.object, upload).await {
+        match self.store.parts(&self.key, upload).await {
             Ok(listed) => Ok(listed.is_some_and(|listed| {
                 listed
                     .iter()
@@ -143,7 +137,7 @@ impl Trial {
     }
 
     async fn list_uploads(&self, upload: &str) -> Result<bool> {
-        match self.store.uploads(&self.object).await {
+        match self.store.uploads(&self.key).await {
             Ok(listed) => Ok(listed.iter().any(|id| id == upload)),
             Err(error) => unsupported(error),
         }
@@ -152,7 +146,7 @@ impl Trial {
     async fn conditional_complete(&self, upload: &str, parts: &[Part]) -> Result<bool> {
         let store = self.store_with(|can| can.conditional_complete = true);
         match store
-            .complete_upload(&self.object, upload, parts, body().len() as u64)
+            .complete_upload(&self.key, upload, parts, body().len() as u64)
             .await
         {
             Completion::Done(_) => Ok(false),
@@ -163,22 +157,21 @@ impl Trial {
 
     /// A wrong size must be refused and the right one accepted: a store may refuse the header as such.
     async fn size_guard(&mut self) -> Result<bool> {
-        let key = self.assembled.clone();
-        let (upload, parts) = self.upload(key.clone()).await?;
+        let (upload, parts) = self.upload().await?;
         let store = self.store_with(|can| can.size_guard = true);
         let size = body().len() as u64;
-        match store.complete_upload(&key, &upload, &parts, size + 1).await {
+        match store.complete_upload(&self.key, &upload, &parts, size + 1).await {
             Completion::Done(_) => return Ok(false),
             Completion::Refused(error) | Completion::Unknown(error) => unsupported(error)?,
         };
-        match store.complete_upload(&key, &upload, &parts, size).await {
+        match store.complete_upload(&self.key, &upload, &parts, size).await {
             Completion::Done(_) => Ok(true),
             Completion::Refused(error) | Completion::Unknown(error) => unsupported(error),
         }
     }
 
     async fn conditional_delete(&self) -> Result<bool> {
-        match self.store.delete_version(&self.object, OTHER).await {
+        match self.store.delete_version(&self.key, OTHER).await {
             Ok(outcome) => Ok(outcome == Deleted::Changed),
             Err(error) => unsupported(error),
         }

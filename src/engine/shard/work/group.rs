@@ -51,7 +51,7 @@ impl Work<'_> {
             self.count(records);
             self.counted = 0;
         }
-        self.close_output().await
+        self.close_output(false).await
     }
 }
 
