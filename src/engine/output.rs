@@ -4,23 +4,24 @@
 //! stores beside the upload (I2). An output below one part is a single `PutObject`. The outcome of Complete
 //! is never guessed (I7).
 
+mod completing;
+mod filling;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
 use crc_fast::{CrcAlgorithm, Digest};
 use tokio::task::JoinSet;
 
+use self::filling::Filling;
 use super::body::OpenUpload;
 use super::window::Share;
 use super::{Context, Error, Fence, Ledger};
-use crate::disposition::Disposition;
 use crate::format::PIECE_BYTES;
-use crate::store::{self, Attributes, Buffers, Completion, ErrorKind, Head, Part, Put, Store};
+use crate::store::{self, Attributes, ErrorKind, Head, Part, Put, Store};
 
 /// S3's limit: <https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html>.
 const MAX_PARTS: u32 = 10_000;
-/// How often a Complete that did not take effect is sent again.
-const COMPLETE_ATTEMPTS: usize = 4;
 
 /// Where outputs go and what they share.
 #[derive(Clone)]
@@ -75,12 +76,7 @@ pub(crate) struct Output {
     ahead: Option<String>,
     /// Bytes handed over in whole parts.
     sent: u64,
-    /// Less than a part, unless bytes were appended that are not taken over yet.
-    pending: Vec<u8>,
-    /// So many of these are taken over.
-    taken: usize,
-    /// Memory of parts that are stored.
-    buffers: Arc<Buffers>,
+    filling: Filling,
     crc: Digest,
     /// Dropped with the output: no part outlives the work that sent it.
     in_flight: JoinSet<Result<(u32, String), store::Error>>,
@@ -123,8 +119,7 @@ pub(crate) struct Saved {
 
 impl Output {
     pub(crate) fn new(sink: Sink, key: String, token: String) -> Self {
-        let part_bytes = sink.part_bytes as usize;
-        let buffers = Buffers::new(part_bytes..=part_bytes + PIECE_BYTES, 0);
+        let filling = Filling::new(sink.part_bytes as usize);
         let crc = Digest::new(CrcAlgorithm::Crc64Nvme);
         Self {
             sink,
@@ -133,9 +128,7 @@ impl Output {
             upload: Upload::NotOpened,
             ahead: None,
             sent: 0,
-            pending: Vec::new(),
-            taken: 0,
-            buffers,
+            filling,
             crc,
             in_flight: JoinSet::new(),
         }
@@ -147,8 +140,7 @@ impl Output {
         output.sent = saved.sent_bytes;
         output.crc = Digest::new_with_init_state(CrcAlgorithm::Crc64Nvme, saved.crc);
         if let Some(tail) = saved.tail {
-            output.pending.extend_from_slice(&tail);
-            output.taken = tail.len();
+            output.filling.go_on(&tail);
         }
         match saved.upload {
             OpenUpload::NotOpened => {}
@@ -189,31 +181,18 @@ impl Output {
     }
 
     pub(crate) fn len(&self) -> u64 {
-        self.sent + self.pending.len() as u64
+        self.sent + self.filling.bytes().len() as u64
     }
 
     /// Where bytes are appended, a piece and a frame at most before [`Self::take_over`] is told. Has room for a piece.
     pub(crate) fn pending(&mut self) -> &mut Vec<u8> {
-        reserve(&mut self.pending, self.sink.part_bytes as usize);
-        &mut self.pending
+        self.filling.room()
     }
 
     /// Takes over what was appended; waits while as many parts are in flight as may be.
     pub(crate) async fn take_over(&mut self) -> Result<(), Error> {
-        self.crc.update(&self.pending[self.taken..]);
-        self.taken = self.pending.len();
-        let part_bytes = self.sink.part_bytes as usize;
-        while self.pending.len() >= part_bytes {
-            let rest = &self.pending[part_bytes..];
-            let mut next = Vec::new();
-            if !rest.is_empty() {
-                next = self.buffers.take(rest.len().max(part_bytes + PIECE_BYTES));
-                next.extend_from_slice(rest);
-            }
-            let mut part = std::mem::replace(&mut self.pending, next);
-            part.truncate(part_bytes);
-            self.taken = self.pending.len();
-            let part = self.buffers.share(part);
+        self.crc.update(self.filling.take_over());
+        while let Some(part) = self.filling.part() {
             self.send_part(part).await?;
         }
         Ok(())
@@ -236,7 +215,7 @@ impl Output {
             self.join_one().await?;
         }
         let room = self.sink.share.take(part.len() as u64).await;
-        self.keep_parts(self.sink.uploads);
+        self.filling.keep_parts(self.sink.uploads);
         let Upload::Open { id, parts } = &mut self.upload else {
             return Ok(());
         };
@@ -292,14 +271,9 @@ impl Output {
         }
     }
 
-    fn keep_parts(&self, parts: usize) {
-        self.buffers
-            .keep_at_most(parts * (self.sink.part_bytes as usize + PIECE_BYTES));
-    }
-
     /// Waits until every part sent so far is stored. Meanwhile all room but that of one part may be lent to reads.
     async fn settle(&mut self) -> Result<(), Error> {
-        self.keep_parts(1);
+        self.filling.keep_parts(1);
         while !self.in_flight.is_empty() {
             self.join_one().await?;
         }
@@ -330,101 +304,12 @@ impl Output {
     }
 
     fn saved(&self, upload: OpenUpload, crc: u64) -> Saved {
-        let tail = (!self.pending.is_empty()).then(|| Bytes::copy_from_slice(&self.pending));
+        let tail = Some(self.filling.bytes()).filter(|bytes| !bytes.is_empty());
         Saved {
             upload,
             sent_bytes: self.sent,
             crc,
-            tail,
-        }
-    }
-
-    /// Makes the object under its final name, or finds it made.
-    pub(crate) async fn close(mut self) -> Result<Finished, Error> {
-        let size = self.len();
-        if matches!(self.upload, Upload::Open { .. }) && !self.pending.is_empty() {
-            let last = std::mem::take(&mut self.pending);
-            self.send_part(last.into()).await?;
-        }
-        self.settle().await?;
-        let etag = match &self.upload {
-            Upload::NotOpened => self.put_whole().await?,
-            Upload::Open { .. } => self.complete(size).await?,
-            Upload::Finished(head) if head.size == size => head.etag.clone(),
-            Upload::Finished(_) => return Err(self.lost("a finished object of another size has its name")),
-        };
-        Ok(Finished {
-            etag,
-            size,
-            crc64nvme: format!("{:016x}", self.crc.finalize()),
-        })
-    }
-
-    /// Where the store can, an object that has the name already is not written again by a late worker, whose bytes
-    /// would be the same under another ETag than the manifest says. Any other object gives way to this one.
-    async fn put_whole(&mut self) -> Result<String, Error> {
-        let body = Bytes::from(std::mem::take(&mut self.pending));
-        match self.put(body.clone(), true).await {
-            Err(Error::Store(error)) if error.kind == ErrorKind::PreconditionFailed => {
-                self.put(body, false).await
-            }
-            stored => stored,
-        }
-    }
-
-    async fn put(&self, body: Bytes, create_only: bool) -> Result<String, Error> {
-        self.sink.fence.look().await?;
-        let options = Put {
-            create_only,
-            token: Some(&self.token),
-            attributes: Some(&self.sink.attributes),
-        };
-        Ok(self.sink.store.put(&self.key, body, options).await?)
-    }
-
-    /// Built again only if the upload is of no use any more. While the store is away the upload stays as it
-    /// is, for whoever goes on.
-    async fn complete(&mut self, size: u64) -> Result<String, Error> {
-        let mut last = None;
-        for _ in 0..COMPLETE_ATTEMPTS {
-            let Upload::Open { id, parts } = &self.upload else {
-                break;
-            };
-            let (id, count) = (id.clone(), parts.len() as u32);
-            let parts = numbered(parts, self.sink.part_bytes, size);
-            self.sink.fence.look().await?;
-            match self.sink.store.complete(&self.key, &id, &parts, size).await {
-                Completion::Done(etag) => return Ok(etag),
-                Completion::Refused(error) => match error.kind {
-                    // Another worker of this shard has sent a part again: same bytes, maybe another ETag.
-                    ErrorKind::InvalidPart => {
-                        self.refresh_parts(&id, count).await?;
-                        last = Some(error);
-                    }
-                    ErrorKind::PreconditionFailed => self.take_name(size).await?,
-                    _ => return Err(error.into()),
-                },
-                Completion::Unknown(error) => {
-                    if let Some(head) = self.own_object().await? {
-                        self.upload = Upload::Finished(head);
-                        break;
-                    }
-                    if matches!(self.listed(&id).await?, Listed::Gone) {
-                        self.adopt(&error.to_string()).await?;
-                        break;
-                    }
-                    tracing::debug!(key = self.key, %error, "complete did not take effect");
-                    last = Some(error);
-                }
-            }
-        }
-        match (&self.upload, last) {
-            (Upload::Finished(head), _) if head.size == size => Ok(head.etag.clone()),
-            (Upload::Open { .. }, Some(error)) if error.disposition() == Disposition::Wait => {
-                Err(error.into())
-            }
-            (_, Some(error)) => Err(self.lost(&error.to_string())),
-            (_, None) => Err(self.lost("an object of another size has its name")),
+            tail: tail.map(Bytes::copy_from_slice),
         }
     }
 
@@ -435,41 +320,6 @@ impl Output {
             Err(error) if error.kind == ErrorKind::Unsupported => Ok(Listed::Untold),
             Err(error) => Err(error.into()),
         }
-    }
-
-    async fn refresh_parts(&mut self, id: &str, count: u32) -> Result<(), Error> {
-        let listed = match self.listed(id).await? {
-            Listed::Parts(listed) => listed,
-            Listed::Gone => return self.adopt("its upload is gone").await,
-            Listed::Untold => return Err(self.lost("the store does not list the parts of its upload")),
-        };
-        let current: Vec<Part> = listed.into_iter().filter(|part| part.number <= count).collect();
-        let whole = current.iter().enumerate().all(|(index, part)| {
-            let last = index as u32 + 1 == count;
-            part.number == index as u32 + 1 && (last || part.size == self.sink.part_bytes)
-        });
-        let total: u64 = current.iter().map(|part| part.size).sum();
-        if !whole || current.len() as u32 != count || total != self.len() {
-            return Err(self.lost("parts of its upload are missing"));
-        }
-        let parts = current.into_iter().map(|part| Some(part.etag)).collect();
-        self.upload = Upload::Open {
-            id: id.to_owned(),
-            parts,
-        };
-        Ok(())
-    }
-
-    /// The final name is taken: by this very object, or by one that an older encoder made, which goes.
-    async fn take_name(&mut self, size: u64) -> Result<(), Error> {
-        match self.own_object().await? {
-            Some(head) if head.size == size => self.upload = Upload::Finished(head),
-            _ => {
-                self.sink.fence.look().await?;
-                self.sink.store.delete(std::slice::from_ref(&self.key)).await?;
-            }
-        }
-        Ok(())
     }
 
     /// The first `count` parts as they are listed now, all whole.
@@ -513,29 +363,4 @@ impl Output {
             why: why.to_owned(),
         }
     }
-}
-
-/// Room for one more piece: little at first, as most outputs may be small, and never much more than a part.
-fn reserve(pending: &mut Vec<u8>, part_bytes: usize) {
-    let most = part_bytes + PIECE_BYTES;
-    if pending.capacity() - pending.len() < PIECE_BYTES && pending.len() < most {
-        let capacity = (2 * pending.capacity()).max(4 * PIECE_BYTES).min(most);
-        pending.reserve_exact(capacity - pending.len());
-    }
-}
-
-fn numbered(parts: &[Option<String>], part_bytes: u64, size: u64) -> Vec<Part> {
-    let count = parts.len() as u64;
-    (1..)
-        .zip(parts)
-        .map(|(number, etag)| Part {
-            number,
-            size: if u64::from(number) == count {
-                size - (count - 1) * part_bytes
-            } else {
-                part_bytes
-            },
-            etag: etag.clone().unwrap_or_default(),
-        })
-        .collect()
 }

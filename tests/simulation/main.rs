@@ -266,7 +266,9 @@ async fn deduplicated_in_a_row(seed: u64) {
             "round {round}"
         );
         if store.may_change_etags() {
-            outputs(&store).keys().for_each(|key| store.store_anew(key));
+            for key in outputs(&store).keys() {
+                store.store_anew(key);
+            }
         }
         scenario.sources.retain(|key, _| !now.taken.contains(key));
         let before: Vec<String> = scenario.sources.keys().cloned().collect();
