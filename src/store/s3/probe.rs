@@ -14,13 +14,15 @@ use crate::store::{Capabilities, Completion, Deleted, Error, ErrorKind, Part, Pu
 const OTHER: &str = "00000000000000000000000000000000";
 
 impl S3 {
-    pub(super) async fn try_capabilities(&self, [object, assembled]: &[String; 2]) -> Result<Capabilities> {
+    pub(super) async fn try_capabilities(&self, keys: &[String; 2]) -> Result<Capabilities> {
+        let [object, assembled] = keys;
         let (mut object, mut assembled) = (Trial::new(self, object), Trial::new(self, assembled));
         // Both to their ends, so that each knows of all that it has made.
         let (found, size_guard) = tokio::join!(object.run(), assembled.size_guard());
-        let cleaned = tokio::join!(object.clean_up(), assembled.clean_up());
+        let ended = tokio::join!(object.end_uploads(), assembled.end_uploads());
+        let deleted = self.delete_all(keys).await;
         let (found, size_guard) = (found?, size_guard?);
-        cleaned.0.and(cleaned.1)?;
+        ended.0.and(ended.1).and(deleted)?;
         Ok(Capabilities { size_guard, ..found })
     }
 }
@@ -63,12 +65,12 @@ impl Trial {
         })
     }
 
-    async fn clean_up(&self) -> Result<()> {
+    async fn end_uploads(&self) -> Result<()> {
         let mut outcome = Ok(());
         for upload in &self.uploads {
             outcome = outcome.and(self.store.abort_upload(&self.key, upload).await);
         }
-        outcome.and(self.store.delete_all(std::slice::from_ref(&self.key)).await)
+        outcome
     }
 
     /// The store, using one capability alone.
