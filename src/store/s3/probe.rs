@@ -47,7 +47,9 @@ impl Trial {
     /// All but the size guard.
     async fn run(&mut self) -> Result<Capabilities> {
         self.store.put_object(&self.key, body(), Put::default()).await?;
-        let (create_only, if_match_read) = tokio::try_join!(self.create_only(), self.if_match_read())?;
+        // To its end, so that nothing is stored after the clean-up.
+        let (create_only, if_match_read) = tokio::join!(self.create_only(), self.if_match_read());
+        let (create_only, if_match_read) = (create_only?, if_match_read?);
         let (upload, parts) = self.upload().await?;
         let (list_parts, list_uploads) =
             tokio::try_join!(self.list_parts(&upload, &parts), self.list_uploads(&upload))?;
