@@ -36,6 +36,15 @@ impl Form {
     }
 }
 
+/// Why entries of a range were not taken.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Unfit {
+    /// It cannot be held exactly; emptied, the table has slots that can.
+    Version,
+    /// More than fit have one and the same range of hashes, which cannot be narrowed.
+    Keys,
+}
+
 pub struct Latest {
     layout: Layout,
     form: Form,
@@ -92,11 +101,6 @@ impl Latest {
         self.len == 0
     }
 
-    /// Whether an entry was refused whose version slots of this width cannot hold, however few there are.
-    pub fn needs_wider_slots(&self) -> bool {
-        self.needs_whole
-    }
-
     /// Whether another entry could be refused for ever.
     pub fn is_full(&self) -> bool {
         self.needs_whole || self.len >= self.capacity()
@@ -109,6 +113,21 @@ impl Latest {
         let taken = entries.iter().take_while(|entry| self.take(entry)).count();
         entries.drain(..taken);
         entries.is_empty()
+    }
+
+    /// Takes those of the entries that are of a range. Where their keys do not fit, the range is narrowed, and the keys
+    /// above it leave.
+    pub fn take_within(&mut self, mut entries: Vec<Entry>, range: &mut HashRange) -> Result<(), Unfit> {
+        entries.retain(|entry| range.contains(entry.hash));
+        while !self.take_all(&mut entries) {
+            if self.needs_whole {
+                return Err(Unfit::Version);
+            }
+            *range = range.narrowed().ok_or(Unfit::Keys)?;
+            self.retain(*range);
+            entries.retain(|entry| range.contains(entry.hash));
+        }
+        Ok(())
     }
 
     /// Looks at all slots that entries belong to: so their waits for memory are one.
@@ -221,7 +240,7 @@ impl Latest {
     }
 
     /// Forgets every key outside the range.
-    pub fn retain(&mut self, range: HashRange) {
+    fn retain(&mut self, range: HashRange) {
         self.len = match self.form {
             Form::Unversioned => retain::<3>(self.words.as_chunks_mut().0, range),
             Form::Packed(_) => retain::<4>(self.words.as_chunks_mut().0, range),

@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 
 pub use entry::{Entry, Layout, MalformedRun, Position};
 pub use judge::{Judge, Keyed, Unkeyed, judge};
-pub use latest::Latest;
+pub use latest::{Latest, Unfit};
 pub use passes::{HashRange, Passes};
 pub use survivors::{Selection, Survivors};
 

@@ -113,15 +113,9 @@ fn settle(layout: Layout, bytes: u64, runs: &[Vec<u8>], keep_expired: bool) -> S
 fn pass(layout: Layout, latest: &mut Latest, runs: &[Vec<u8>], mut range: HashRange) -> Option<HashRange> {
     let entries: Vec<Entry> = runs.iter().flat_map(|run| layout.decode(run).unwrap()).collect();
     for some in entries.chunks(AHEAD) {
-        let mut some = some.to_vec();
-        some.retain(|entry| range.contains(entry.hash));
-        while !latest.take_all(&mut some) {
-            if latest.needs_wider_slots() {
-                return None;
-            }
-            range = range.narrowed().unwrap();
-            latest.retain(range);
-            some.retain(|entry| range.contains(entry.hash));
+        if let Err(unfit) = latest.take_within(some.to_vec(), &mut range) {
+            assert_eq!(unfit, Unfit::Version);
+            return None;
         }
     }
     Some(range)

@@ -7,7 +7,7 @@ use tokio::time::timeout;
 use super::super::checkpoint::Last;
 use super::super::{Ended, ShardInput};
 use super::{AHEAD, needed, settling};
-use crate::deduplicate::{Entry, HashRange, Latest, Survivors};
+use crate::deduplicate::{Entry, HashRange, Latest, Survivors, Unfit};
 use crate::engine::body::{Deduplication, Stage};
 use crate::engine::{Context, Error};
 use crate::plan::Deduplicate;
@@ -98,19 +98,21 @@ impl Settle<'_> {
             })?;
             loop {
                 let within = entries.by_ref().filter(|entry| range.contains(entry.hash));
-                let mut some: Vec<Entry> = within.take(AHEAD).collect();
+                let some: Vec<Entry> = within.take(AHEAD).collect();
                 if some.is_empty() {
                     break;
                 }
-                while !self.latest.take_all(&mut some) {
-                    if self.latest.needs_wider_slots() {
-                        return Ok(None);
+                let before = range;
+                match self.latest.take_within(some, &mut range) {
+                    Ok(()) => {}
+                    Err(Unfit::Version) => return Ok(None),
+                    Err(Unfit::Keys) => {
+                        let keys = self.latest.len() as u64;
+                        return Err(Error::TooManyKeys { keys });
                     }
-                    let keys = self.latest.len() as u64;
-                    range = range.narrowed().ok_or(Error::TooManyKeys { keys })?;
+                }
+                if range != before {
                     tracing::debug!(?range, "keys do not fit; the range is narrowed");
-                    self.latest.retain(range);
-                    some.retain(|entry| range.contains(entry.hash));
                 }
             }
         }
