@@ -5,7 +5,7 @@
 use futures::{StreamExt, TryStreamExt, stream};
 
 use super::{Context, Error, Fence, Ledger};
-use crate::store::{ErrorKind, Object, Store};
+use crate::store::{ErrorKind, Object, Pages, Store};
 
 const CONCURRENCY: usize = 16;
 
@@ -48,42 +48,32 @@ pub async fn end_uploads(context: &Context) -> Result<(), Error> {
 /// Deletes every object of a ledger whose uploads are ended.
 pub(super) async fn remove(store: &dyn Store, ledger: &Ledger, leave: &Leave<'_>) -> Result<(), Error> {
     let uploads = ledger.uploads_directory();
-    let mut after: Option<String> = None;
-    loop {
-        let page = store.list(ledger.directory(), after.as_deref()).await?;
-        leave.check(&page.objects).await?;
-        after = page.objects.last().map(|object| object.key.clone());
-        // The records go last: as long as anything is left, the next clean-up finds its uploads.
-        let keys: Vec<String> = page
-            .objects
-            .into_iter()
-            .map(|object| object.key)
-            .filter(|key| !key.starts_with(&uploads))
-            .collect();
+    // The records go last: as long as anything is left, the next clean-up finds its uploads.
+    let is_record = |key: &str| key.starts_with(&uploads);
+    delete(store, ledger.directory(), leave, |key| !is_record(key)).await?;
+    delete(store, &uploads, leave, is_record).await
+}
+
+async fn delete(
+    store: &dyn Store,
+    directory: &str,
+    leave: &Leave<'_>,
+    goes: impl Fn(&str) -> bool,
+) -> Result<(), Error> {
+    let mut pages = Pages::of(directory);
+    while let Some(objects) = pages.next(store).await? {
+        leave.check(&objects).await?;
+        let keys = objects.into_iter().map(|object| object.key);
+        let keys: Vec<String> = keys.filter(|key| goes(key)).collect();
         store.delete(&keys).await?;
-        if !page.more || after.is_none() {
-            break;
-        }
     }
-    loop {
-        let page = store.list(&uploads, None).await?;
-        leave.check(&page.objects).await?;
-        let keys: Vec<String> = page.objects.into_iter().map(|object| object.key).collect();
-        store.delete(&keys).await?;
-        if !page.more {
-            return Ok(());
-        }
-    }
+    Ok(())
 }
 
 pub(super) async fn end_recorded(store: &dyn Store, ledger: &Ledger) -> Result<(), Error> {
-    let directory = ledger.uploads_directory();
-    let mut after: Option<String> = None;
-    loop {
-        let page = store.list(&directory, after.as_deref()).await?;
-        after = page.objects.last().map(|object| object.key.clone());
-        let ends: Vec<_> = page
-            .objects
+    let mut pages = Pages::of(ledger.uploads_directory());
+    while let Some(records) = pages.next(store).await? {
+        let ends: Vec<_> = records
             .iter()
             .map(|record| end_upload(store, ledger, record))
             .collect();
@@ -91,10 +81,8 @@ pub(super) async fn end_recorded(store: &dyn Store, ledger: &Ledger) -> Result<(
             .buffer_unordered(CONCURRENCY)
             .try_collect::<()>()
             .await?;
-        if !page.more || after.is_none() {
-            return Ok(());
-        }
     }
+    Ok(())
 }
 
 /// Ends the uploads of one record: the one whose id it has, or, for an intention, all that are found open.

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Error;
 use super::publish::{CONSUMED, SUCCESS};
-use crate::store::Store;
+use crate::store::{Pages, Store};
 
 /// One read of a list. Bytes.
 const CHUNK_BYTES: u64 = 1 << 20;
@@ -187,10 +187,9 @@ impl Consumed {
 async fn published_jobs(store: &Arc<dyn Store>, directory: &str) -> Result<Vec<String>, Error> {
     let mut with_list = Vec::new();
     let mut with_success = Vec::new();
-    let mut after: Option<String> = None;
-    loop {
-        let page = store.list(directory, after.as_deref()).await?;
-        for object in &page.objects {
+    let mut pages = Pages::of(directory);
+    while let Some(objects) = pages.next(&**store).await? {
+        for object in &objects {
             let Some((job, name)) = object
                 .key
                 .strip_prefix(directory)
@@ -203,10 +202,6 @@ async fn published_jobs(store: &Arc<dyn Store>, directory: &str) -> Result<Vec<S
                 SUCCESS => with_success.push(job.to_owned()),
                 _ => {}
             }
-        }
-        after = page.objects.last().map(|object| object.key.clone());
-        if !page.more || after.is_none() {
-            break;
         }
     }
     with_list.retain(|job| with_success.contains(job));

@@ -15,7 +15,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use super::publish::{MANIFEST, SUCCESS, manifest_directory};
 use super::{Error, Manifest};
 use crate::plan::Source;
-use crate::store::Store;
+use crate::store::{Pages, Store};
 
 /// Manifests read at the same time, and the longest.
 const CONCURRENCY: usize = 8;
@@ -70,18 +70,18 @@ async fn pin(
     prefix: &str,
     mut outputs: BTreeMap<String, &mut Source>,
 ) -> Result<(), Error> {
-    let mut after: Option<String> = None;
-    while let Some((last, _)) = outputs.last_key_value() {
-        let last = last.clone();
-        let page = store.list(prefix, after.as_deref()).await?;
-        for object in &page.objects {
+    let Some(last) = outputs.last_key_value().map(|(key, _)| key.clone()) else {
+        return Ok(());
+    };
+    let mut pages = Pages::of(prefix);
+    while let Some(objects) = pages.next(&**store).await? {
+        for object in &objects {
             let output = outputs.remove(&object.key);
             if let Some(output) = output.filter(|output| output.size == object.size) {
                 output.etag.clone_from(&object.etag);
             }
         }
-        after = page.objects.last().map(|object| object.key.clone());
-        if !page.more || after.as_ref().is_none_or(|after| *after >= last) {
+        if objects.last().is_some_and(|object| object.key >= last) {
             break;
         }
     }
@@ -91,16 +91,11 @@ async fn pin(
 /// Directories with `_SUCCESS` in them, in the order in which that was written.
 async fn published(store: &Arc<dyn Store>, directory: &str) -> Result<Vec<String>, Error> {
     let mut published = Vec::new();
-    let mut after: Option<String> = None;
-    loop {
-        let page = store.list(directory, after.as_deref()).await?;
-        for object in &page.objects {
+    let mut pages = Pages::of(directory);
+    while let Some(objects) = pages.next(&**store).await? {
+        for object in &objects {
             let job = object.key.strip_suffix(SUCCESS).filter(|job| job.ends_with('/'));
             published.extend(job.map(|job| (object.modified, job.to_owned())));
-        }
-        after = page.objects.last().map(|object| object.key.clone());
-        if !page.more || after.is_none() {
-            break;
         }
     }
     published.sort();

@@ -38,8 +38,6 @@ pub enum Error {
     /// Of a ledger that was taken for abandoned.
     #[error("{0} was written lately: a worker is still there; let the ledger be, and look again later")]
     LedgerInUse(String),
-    #[error("the store lists {0} out of order; only stores that list in the order of keys can be compacted")]
-    ListingOrder(String),
     #[error(
         "the name of an output in {0} would be longer than the 1,024 bytes that S3 allows; shorten output.prefix"
     )]
@@ -93,7 +91,6 @@ impl Error {
             | Self::TooManyFailedGroups(_)
             | Self::Ledger { .. }
             | Self::LedgerInUse(_)
-            | Self::ListingOrder(_)
             | Self::NameTooLong(_)
             | Self::WindowTooSmall { .. }
             | Self::TooManyParts(_)
@@ -122,6 +119,7 @@ impl Error {
     /// A word for status and logs, from a closed list.
     pub fn reason(&self) -> &'static str {
         match self {
+            Self::Store(error) if error.kind == store::ErrorKind::Unordered => "ListingOutOfOrder",
             Self::Store(_) => "StorageError",
             Self::Fence(FenceError::Fenced(_)) => "Fenced",
             Self::Fence(_) => "ApiServerError",
@@ -140,7 +138,6 @@ impl Error {
             Self::TooManyFailedGroups(_) => "TooManyFailedGroups",
             Self::Ledger { .. } => "LedgerDamaged",
             Self::LedgerInUse(_) => "LedgerInUse",
-            Self::ListingOrder(_) => "ListingOutOfOrder",
             Self::OutputLost { .. } => "OutputLost",
             Self::OutputAltered { .. } => "OutputAltered",
             Self::Deadline(_) => "UploadDeadlineExceeded",

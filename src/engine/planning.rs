@@ -18,7 +18,7 @@ use crate::plan::{
     self, Builder, CandidatesRef, Deduplicate, Frozen, JobName, LeftOut, Numbered, Outline, Plan, Segment,
     Selector, Shape, Source, Verdict,
 };
-use crate::store::{Attributes, Capabilities, Object, Store};
+use crate::store::{Attributes, Capabilities, Object, Pages, Store};
 
 /// Parts that an output may have at its planned size, with some left for what a cut overshoots.
 const PLANNED_PARTS: u64 = 9_000;
@@ -277,28 +277,25 @@ async fn scan(
         builder = builder.with_earlier(outputs);
     }
     let mut full = Vec::new();
-    let mut last: Option<String> = None;
+    let mut pages = Pages::of(spec.source.prefix.as_str());
     loop {
-        let page = store.list(&spec.source.prefix, last.as_deref()).await?;
-        for object in page.objects {
-            if last.as_ref().is_some_and(|last| *last >= object.key) {
-                return Err(Error::ListingOrder(spec.source.prefix.clone()));
-            }
-            last = Some(object.key.clone());
+        let page = pages.next(&**store).await?;
+        let is_last = page.is_none();
+        for object in page.into_iter().flatten() {
             let known = consumed.contains(&object.key, &object.etag).await?;
             let line = place(input, &selector, &mut builder, object, known, &mut full)?;
             if let (Some(line), Some(writer)) = (line, writer.as_deref_mut()) {
                 writer.candidates.append(&line.encode()).await?;
             }
         }
-        if !page.more {
+        if is_last {
             builder.finish(&mut full);
         }
         match writer.as_deref_mut() {
             Some(writer) => writer.store(&mut full).await?,
             None => full.clear(),
         }
-        if !page.more {
+        if is_last {
             break;
         }
     }

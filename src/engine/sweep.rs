@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::cleanup::{Leave, end_recorded, remove, uploads_of};
 use super::{Error, Ledger, Writer};
 use crate::disposition::Disposition;
-use crate::store::{ErrorKind, Object, Store};
+use crate::store::{ErrorKind, Object, Pages, Store};
 
 /// Records looked at at the same time.
 const CONCURRENCY: usize = 16;
@@ -88,15 +88,10 @@ impl Ledgers {
     pub async fn find(&self) -> Result<Found, Error> {
         let parent = self.directory();
         let mut found = Found::default();
-        let mut after: Option<String> = None;
-        loop {
-            let page = self.store.list(&parent, after.as_deref()).await?;
-            for object in &page.objects {
+        let mut pages = Pages::of(parent.as_str());
+        while let Some(objects) = pages.next(&*self.store).await? {
+            for object in &objects {
                 self.take(&mut found, &parent, object);
-            }
-            after = page.objects.last().map(|object| object.key.clone());
-            if !page.more || after.is_none() {
-                break;
             }
         }
         for directory in &mut found.directories {
@@ -160,15 +155,9 @@ impl Ledgers {
     async fn open_uploads(&self, uid: &str) -> Result<BTreeSet<(String, String)>, Error> {
         let ledger = self.ledger(uid);
         let mut open = BTreeSet::new();
-        let mut after: Option<String> = None;
-        loop {
-            let page = self
-                .store
-                .list(&ledger.uploads_directory(), after.as_deref())
-                .await?;
-            after = page.objects.last().map(|object| object.key.clone());
-            let looks: Vec<_> = page
-                .objects
+        let mut pages = Pages::of(ledger.uploads_directory());
+        while let Some(records) = pages.next(&*self.store).await? {
+            let looks: Vec<_> = records
                 .iter()
                 .map(|record| self.recorded(&ledger, &record.key))
                 .collect();
@@ -177,10 +166,8 @@ impl Ledgers {
                 .try_collect()
                 .await?;
             open.extend(found.into_iter().flatten());
-            if !page.more || after.is_none() {
-                return Ok(open);
-            }
         }
+        Ok(open)
     }
 
     async fn recorded(&self, ledger: &Ledger, name: &str) -> Result<Vec<(String, String)>, Error> {
@@ -233,14 +220,10 @@ impl Ledgers {
 
     async fn is_unwritten(&self, ledger: &Ledger) -> Result<(), Error> {
         let leave = Leave::UnwrittenSince(self.written_before);
-        let mut after: Option<String> = None;
-        loop {
-            let page = self.store.list(ledger.directory(), after.as_deref()).await?;
-            leave.check(&page.objects).await?;
-            after = page.objects.last().map(|object| object.key.clone());
-            if !page.more || after.is_none() {
-                return Ok(());
-            }
+        let mut pages = Pages::of(ledger.directory());
+        while let Some(objects) = pages.next(&*self.store).await? {
+            leave.check(&objects).await?;
         }
+        Ok(())
     }
 }

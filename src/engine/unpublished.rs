@@ -11,6 +11,7 @@ use super::publish::{SUCCESS, manifest_directory};
 use super::{Context, Error};
 use crate::format::{self, Codec};
 use crate::plan::{OutputName, Plan};
+use crate::store::Pages;
 
 const CONCURRENCY: usize = 32;
 
@@ -59,12 +60,12 @@ pub(crate) async fn remove_outputs(
 /// Removes this job's own objects whose keys begin with `prefix`.
 async fn remove(context: &Context, of: &Unpublished<'_>, prefix: &str) -> Result<(), Error> {
     let mut heartbeat = Heartbeat::new(&context.fence);
-    let mut after: Option<String> = None;
-    loop {
-        let page = context.store.list(prefix, after.as_deref()).await?;
-        after = page.objects.last().map(|object| object.key.clone());
-        let keys: Vec<String> = page.objects.into_iter().map(|object| object.key).collect();
-        let looks: Vec<_> = keys.iter().map(|key| own(context, of, key)).collect();
+    let mut pages = Pages::of(prefix);
+    while let Some(objects) = pages.next(&*context.store).await? {
+        let looks: Vec<_> = objects
+            .iter()
+            .map(|object| own(context, of, &object.key))
+            .collect();
         let own: Vec<Option<String>> = stream::iter(looks)
             .buffer_unordered(CONCURRENCY)
             .try_collect()
@@ -75,10 +76,8 @@ async fn remove(context: &Context, of: &Unpublished<'_>, prefix: &str) -> Result
             context.store.delete(&own).await?;
         }
         heartbeat.step().await?;
-        if !page.more || after.is_none() {
-            return Ok(());
-        }
     }
+    Ok(())
 }
 
 /// The key, if the object is this job's.

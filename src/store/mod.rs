@@ -7,6 +7,7 @@
 mod buffers;
 mod config;
 mod credentials;
+mod pages;
 mod s3;
 
 use std::collections::BTreeMap;
@@ -18,6 +19,7 @@ use bytes::Bytes;
 
 pub(crate) use self::buffers::Buffers;
 pub use self::config::{AccessKeys, Addressing, CredentialsFrom, Retries, Settings, SettingsError};
+pub use self::pages::Pages;
 pub use self::s3::S3;
 use crate::disposition::Disposition;
 
@@ -27,7 +29,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[async_trait]
 pub trait Store: Send + Sync {
     /// One page (at most 1,000 objects) of the keys that begin with `prefix` and are greater than
-    /// `after`, in ascending order of their UTF-8 bytes.
+    /// `after`, in ascending order of their UTF-8 bytes; another order is `Unordered`. [`Pages`] asks for all.
     async fn list(&self, prefix: &str, after: Option<&str>) -> Result<Page>;
 
     /// What the store says of one object; `None` when there is no such key.
@@ -243,6 +245,8 @@ pub enum ErrorKind {
     NotS3,
     #[error("the answer is not what was asked for")]
     BadAnswer,
+    #[error("keys are not listed in ascending order; use a bucket that lists them so")]
+    Unordered,
     #[error("the object is larger than it may be")]
     TooLarge,
 }
@@ -271,6 +275,7 @@ impl ErrorKind {
             | Self::NotFound
             | Self::PreconditionFailed => Disposition::Retry,
             Self::PartTooSmall
+            | Self::Unordered
             | Self::InvalidRequest
             | Self::Unsupported
             | Self::Archived

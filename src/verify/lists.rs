@@ -10,45 +10,35 @@ use serde::de::DeserializeOwned;
 
 use super::Error;
 use super::published::unknown_version;
-use crate::store::{ErrorKind, Object, Store};
+use crate::store::{ErrorKind, Object, Pages, Store};
 
 /// One read of a list. Bytes.
 const READ_BYTES: u64 = 1 << 20;
 /// A key has at most 1,024 bytes, an ETag is short. Bytes.
 const MAX_LINE_BYTES: usize = 64 << 10;
 
-/// The objects under a prefix, page by page.
+/// The objects under a prefix, one by one.
 pub(super) struct Listing {
     store: Arc<dyn Store>,
-    prefix: String,
+    pages: Pages,
     page: VecDeque<Object>,
-    last: Option<String>,
-    more: bool,
 }
 
 impl Listing {
     pub(super) fn new(store: &Arc<dyn Store>, prefix: &str) -> Self {
-        let store = Arc::clone(store);
         Self {
-            store,
-            prefix: prefix.to_owned(),
+            store: Arc::clone(store),
+            pages: Pages::of(prefix),
             page: VecDeque::new(),
-            last: None,
-            more: true,
         }
     }
 
     async fn front(&mut self) -> Result<Option<&Object>, Error> {
-        while self.page.is_empty() && self.more {
-            let page = self.store.list(&self.prefix, self.last.as_deref()).await?;
-            for object in &page.objects {
-                if self.last.as_ref().is_some_and(|last| *last >= object.key) {
-                    return Err(Error::ListingOrder(self.prefix.clone()));
-                }
-                self.last = Some(object.key.clone());
+        while self.page.is_empty() {
+            match self.pages.next(&*self.store).await? {
+                Some(objects) => self.page = objects.into(),
+                None => break,
             }
-            self.more = page.more && !page.objects.is_empty();
-            self.page = page.objects.into();
         }
         Ok(self.page.front())
     }

@@ -37,8 +37,6 @@ pub enum Error {
     Damaged { key: String, problem: String },
     #[error("{0} was taken over by a job that is publishing; verify again")]
     Unsettled(String),
-    #[error("the store lists {0} out of order; only stores that list in the order of keys can be verified")]
-    ListingOrder(String),
 }
 
 /// Compares what the published jobs of `job`'s source and output prefix have written with what they have

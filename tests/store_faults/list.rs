@@ -1,8 +1,9 @@
 //! Listings that are encoded, empty, archived or out of order.
 
+use compaction_operator::disposition::Disposition;
 use compaction_operator::store::{ErrorKind, Store};
 
-use crate::server::{Reply, Server, kind};
+use crate::server::{Reply, Server};
 
 /// Keys with what else is said of them.
 fn listing(objects: &[(&str, &str)], more: &str) -> String {
@@ -67,10 +68,10 @@ async fn archived_objects_are_asked_about_and_stay_unreadable_when_the_store_doe
 }
 
 #[tokio::test]
-async fn a_listing_in_another_order_is_a_bad_answer() {
+async fn a_listing_in_another_order_is_asked_for_again_and_then_given_up() {
     let server = Server::start(|_, _| Reply::ok(listing(&[("b", ""), ("a", "")], ""))).await;
-    assert_eq!(
-        kind(server.store().await.list("", None).await),
-        ErrorKind::BadAnswer
-    );
+    let error = server.store().await.list("", None).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Unordered);
+    assert_eq!(error.disposition(), Disposition::GiveUp);
+    assert!(server.requests().len() > 1, "one odd answer ends a job");
 }

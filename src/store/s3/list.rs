@@ -72,12 +72,8 @@ fn page(
         let object = listed(object, encoding.as_ref())?;
         let last = objects.last().map(|last| last.key.as_str()).or(after);
         if !object.key.starts_with(prefix) || last.is_some_and(|last| object.key.as_str() <= last) {
-            let detail = format!(
-                "{:?} is out of order after {:?}",
-                object.key,
-                last.unwrap_or(prefix)
-            );
-            return Err(Failure::new(ErrorKind::BadAnswer, detail));
+            let detail = format!("{:?} after {:?}", object.key, last.unwrap_or(prefix));
+            return Err(Failure::new(ErrorKind::Unordered, detail));
         }
         objects.push(object);
     }
@@ -173,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_that_descend_repeat_or_lie_elsewhere_are_a_bad_answer() {
+    fn keys_that_descend_repeat_or_lie_elsewhere_are_unordered() {
         assert!(page(answer(&["p/b", "p/c"]), "p/", Some("p/a")).is_ok());
         for (keys, after) in [
             (vec!["p/b", "p/a"], None),
@@ -183,7 +179,7 @@ mod tests {
             (vec!["p/a"], Some("p/b")),
         ] {
             let failure = page(answer(&keys), "p/", after).unwrap_err();
-            assert_eq!(failure.kind, ErrorKind::BadAnswer, "{keys:?} after {after:?}");
+            assert_eq!(failure.kind, ErrorKind::Unordered, "{keys:?} after {after:?}");
         }
     }
 

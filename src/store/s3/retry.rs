@@ -133,6 +133,7 @@ fn is_tried_again(failure: &Failure, effect: Effect) -> bool {
             | ErrorKind::Unreachable
             | ErrorKind::ServerError
             | ErrorKind::BadAnswer
+            | ErrorKind::Unordered
     );
     passing && may_be_repeated(failure, effect)
 }
@@ -152,7 +153,7 @@ mod tests {
     use super::*;
     use ErrorKind::*;
 
-    const ALL: [ErrorKind; 21] = [
+    const ALL: [ErrorKind; 22] = [
         NotFound,
         NoSuchBucket,
         NoSuchUpload,
@@ -173,6 +174,7 @@ mod tests {
         StorageFull,
         NotS3,
         BadAnswer,
+        Unordered,
         TooLarge,
     ];
 
@@ -182,7 +184,10 @@ mod tests {
             .into_iter()
             .filter(|&kind| is_tried_again(&Failure::new(kind, ""), Effect::Repeatable))
             .collect();
-        assert_eq!(again, [Throttled, Timeout, Unreachable, ServerError, BadAnswer]);
+        assert_eq!(
+            again,
+            [Throttled, Timeout, Unreachable, ServerError, BadAnswer, Unordered]
+        );
     }
 
     #[test]
