@@ -4,25 +4,33 @@
 
 use futures::{StreamExt, TryStreamExt, stream};
 
-use super::{Context, Error, Fence, Ledger};
+use super::fence::Heartbeat;
+use super::{Context, Error, Ledger};
 use crate::store::{ErrorKind, Object, Pages, Store};
 
 const CONCURRENCY: usize = 16;
 
-/// What must hold whenever objects of a ledger are about to be deleted.
-pub(super) enum Leave<'a> {
-    /// This worker still holds its shard.
-    Fence(&'a dyn Fence),
+/// What must hold whenever uploads of a ledger are about to be ended, or objects of it deleted.
+pub(super) enum Leave {
+    /// This worker still holds its shard, and shows that it is at work.
+    Fence(Heartbeat),
     /// Nothing of the ledger was written after this. Seconds since the epoch, by the store's clock.
     UnwrittenSince(i64),
     /// Nobody else knows of this ledger.
     Alone,
 }
 
-impl Leave<'_> {
-    pub(super) async fn check(&self, page: &[Object]) -> Result<(), Error> {
+impl Leave {
+    fn of(context: &Context) -> Self {
+        Self::Fence(Heartbeat::new(&context.fence))
+    }
+
+    pub(super) async fn check(&mut self, page: &[Object]) -> Result<(), Error> {
         match self {
-            Self::Fence(fence) => Ok(fence.look().await?),
+            Self::Fence(heartbeat) => {
+                heartbeat.step().await?;
+                Ok(heartbeat.look().await?)
+            }
             Self::UnwrittenSince(time) => match page.iter().find(|object| object.modified > *time) {
                 Some(object) => Err(Error::LedgerInUse(object.key.clone())),
                 None => Ok(()),
@@ -35,18 +43,18 @@ impl Leave<'_> {
 /// Ends the uploads that the ledger records and deletes every object of it. Only when the job's workers
 /// are gone, or fenced and finished: what a late one writes after this is swept by `gc`.
 pub async fn clean_up(context: &Context) -> Result<(), Error> {
-    let leave = Leave::Fence(&*context.fence);
-    end_uploads(context).await?;
-    remove(&*context.store, &context.ledger, &leave).await
+    let mut leave = Leave::of(context);
+    end_recorded(&*context.store, &context.ledger, &mut leave).await?;
+    remove(&*context.store, &context.ledger, &mut leave).await
 }
 
-/// Ends every upload that the ledger records.
+/// Ends every upload that the job's ledger records.
 pub async fn end_uploads(context: &Context) -> Result<(), Error> {
-    end_recorded(&*context.store, &context.ledger).await
+    end_recorded(&*context.store, &context.ledger, &mut Leave::of(context)).await
 }
 
 /// Deletes every object of a ledger whose uploads are ended.
-pub(super) async fn remove(store: &dyn Store, ledger: &Ledger, leave: &Leave<'_>) -> Result<(), Error> {
+pub(super) async fn remove(store: &dyn Store, ledger: &Ledger, leave: &mut Leave) -> Result<(), Error> {
     let uploads = ledger.uploads_directory();
     // The records go last: as long as anything is left, the next clean-up finds its uploads.
     let is_record = |key: &str| key.starts_with(&uploads);
@@ -57,7 +65,7 @@ pub(super) async fn remove(store: &dyn Store, ledger: &Ledger, leave: &Leave<'_>
 async fn delete(
     store: &dyn Store,
     directory: &str,
-    leave: &Leave<'_>,
+    leave: &mut Leave,
     goes: impl Fn(&str) -> bool,
 ) -> Result<(), Error> {
     let mut pages = Pages::of(directory);
@@ -70,9 +78,11 @@ async fn delete(
     Ok(())
 }
 
-pub(super) async fn end_recorded(store: &dyn Store, ledger: &Ledger) -> Result<(), Error> {
+/// Ends every upload that the ledger records.
+pub(super) async fn end_recorded(store: &dyn Store, ledger: &Ledger, leave: &mut Leave) -> Result<(), Error> {
     let mut pages = Pages::of(ledger.uploads_directory());
     while let Some(records) = pages.next(store).await? {
+        leave.check(&records).await?;
         let ends: Vec<_> = records
             .iter()
             .map(|record| end_upload(store, ledger, record))

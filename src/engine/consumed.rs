@@ -14,8 +14,8 @@ use crc_fast::{CrcAlgorithm, Digest};
 use serde::{Deserialize, Serialize};
 
 use super::Error;
-use super::publish::{CONSUMED, SUCCESS};
-use crate::store::{Pages, Store};
+use super::published::{CONSUMED, CONSUMED_VERSION, Published, unknown_version};
+use crate::store::Store;
 
 /// One read of a list. Bytes.
 const CHUNK_BYTES: u64 = 1 << 20;
@@ -59,10 +59,13 @@ pub(crate) struct Lines {
     size: u64,
     at: u64,
     buffer: VecDeque<u8>,
+    /// An object of a ledger; otherwise one that a job has published.
+    in_ledger: bool,
 }
 
 impl Lines {
-    pub(crate) async fn open(store: Arc<dyn Store>, key: String) -> Result<Option<Self>, Error> {
+    /// `None` when there is no such object.
+    async fn open(store: Arc<dyn Store>, key: String) -> Result<Option<Self>, Error> {
         let Some(head) = store.head(&key).await? else {
             return Ok(None);
         };
@@ -73,20 +76,22 @@ impl Lines {
             size: head.size,
             at: 0,
             buffer: VecDeque::new(),
+            in_ledger: false,
         }))
     }
 
-    /// Of exactly the bytes that have this checksum; else nothing of it is handed out.
+    /// Of an object of a ledger, of exactly the bytes that have this checksum; else nothing of it is handed out.
     pub(crate) async fn open_checked(
         store: &Arc<dyn Store>,
         key: String,
         crc64nvme: &str,
     ) -> Result<Self, Error> {
         let lines = Self::open(Arc::clone(store), key.clone()).await?;
-        let lines = lines.ok_or_else(|| Error::Ledger {
+        let mut lines = lines.ok_or_else(|| Error::Ledger {
             name: key,
             problem: "it is missing".to_owned(),
         })?;
+        lines.in_ledger = true;
         let mut crc = Digest::new(CrcAlgorithm::Crc64Nvme);
         let mut at = 0;
         while at < lines.size {
@@ -128,9 +133,11 @@ impl Lines {
     }
 
     fn damaged(&self, problem: &str) -> Error {
-        Error::Ledger {
-            name: self.key.clone(),
-            problem: problem.to_owned(),
+        let (key, problem) = (self.key.clone(), problem.to_owned());
+        if self.in_ledger {
+            Error::Ledger { name: key, problem }
+        } else {
+            Error::Published { key, problem }
         }
     }
 }
@@ -147,23 +154,28 @@ impl Consumed {
         store: &Arc<dyn Store>,
         directory: &str,
         source_prefix: &str,
+        published: &[Published],
     ) -> Result<Self, Error> {
         let mut consumed = Self {
             lists: Vec::new(),
             jobs: Vec::new(),
         };
-        for job in published_jobs(store, directory).await? {
-            let key = format!("{directory}{job}/{CONSUMED}");
+        for job in published.iter().filter(|job| job.has_consumed) {
+            let key = format!("{directory}{}/{CONSUMED}", job.uid);
             let Some(mut lines) = Lines::open(Arc::clone(store), key).await? else {
                 continue;
             };
             let header: Option<Header> = lines.next().await?;
-            if header.is_none_or(|header| header.source_prefix != source_prefix) {
+            let header = header.ok_or_else(|| lines.damaged("it is empty"))?;
+            if header.version != CONSUMED_VERSION {
+                return Err(lines.damaged(&unknown_version(header.version)));
+            }
+            if header.source_prefix != source_prefix {
                 continue;
             }
             let first = lines.next().await?;
             consumed.lists.push((lines, first));
-            consumed.jobs.push(job);
+            consumed.jobs.push(job.uid.clone());
         }
         Ok(consumed)
     }
@@ -181,29 +193,4 @@ impl Consumed {
         }
         Ok(found)
     }
-}
-
-/// UIDs with both a list and `_SUCCESS` in `directory`.
-async fn published_jobs(store: &Arc<dyn Store>, directory: &str) -> Result<Vec<String>, Error> {
-    let mut with_list = Vec::new();
-    let mut with_success = Vec::new();
-    let mut pages = Pages::of(directory);
-    while let Some(objects) = pages.next(&**store).await? {
-        for object in &objects {
-            let Some((job, name)) = object
-                .key
-                .strip_prefix(directory)
-                .and_then(|rest| rest.split_once('/'))
-            else {
-                continue;
-            };
-            match name {
-                CONSUMED => with_list.push(job.to_owned()),
-                SUCCESS => with_success.push(job.to_owned()),
-                _ => {}
-            }
-        }
-    }
-    with_list.retain(|job| with_success.contains(job));
-    Ok(with_list)
 }

@@ -35,6 +35,9 @@ pub enum Error {
     TooManyFailedGroups(u64),
     #[error("ledger object {name}: {problem}; create a new job, the sources are untouched")]
     Ledger { name: String, problem: String },
+    /// Of a job that has published.
+    #[error("{key}: {problem}; restore it: without it nobody knows what was compacted already")]
+    Published { key: String, problem: String },
     /// Of a ledger that was taken for abandoned.
     #[error("{0} was written lately: a worker is still there; let the ledger be, and look again later")]
     LedgerInUse(String),
@@ -68,6 +71,11 @@ pub enum Error {
         "{keys} keys of one group do not fit the passes that are made at most; give the worker more memory or use output.groupBy: Directory"
     )]
     TooManyKeys { keys: u64 },
+    #[error(
+        "the state of a batch would have {0} bytes, which is too much: so many sources of one group cannot be left out; \
+         find out why they are missing or bad, or use output.groupBy: Directory"
+    )]
+    BodyTooLarge(usize),
     #[error("a batch did not end within {0} s (batch.uploadDeadlineSeconds)")]
     Deadline(u64),
     #[error(
@@ -90,6 +98,7 @@ impl Error {
             | Self::Changed(_)
             | Self::TooManyFailedGroups(_)
             | Self::Ledger { .. }
+            | Self::Published { .. }
             | Self::LedgerInUse(_)
             | Self::NameTooLong(_)
             | Self::WindowTooSmall { .. }
@@ -98,6 +107,7 @@ impl Error {
             | Self::UnkeyedRecord { .. }
             | Self::TooManyRecords(_)
             | Self::TooManyKeys { .. }
+            | Self::BodyTooLarge(_)
             | Self::UnconditionalDelete => Disposition::GiveUp,
         }
     }
@@ -129,7 +139,8 @@ impl Error {
             | Self::NameTooLong(_)
             | Self::TooManyParts(_)
             | Self::TooManyRecords(_)
-            | Self::TooManyKeys { .. } => "InvalidSpec",
+            | Self::TooManyKeys { .. }
+            | Self::BodyTooLarge(_) => "InvalidSpec",
             Self::BadSource { .. } | Self::Archived(_) => "BadSource",
             Self::UnkeyedRecord { .. } => "UnkeyedRecord",
             Self::Missing(_) => "SourceMissing",
@@ -137,6 +148,7 @@ impl Error {
             Self::SourceRefused(_) => "SourceRefused",
             Self::TooManyFailedGroups(_) => "TooManyFailedGroups",
             Self::Ledger { .. } => "LedgerDamaged",
+            Self::Published { .. } => "ManifestDamaged",
             Self::LedgerInUse(_) => "LedgerInUse",
             Self::OutputLost { .. } => "OutputLost",
             Self::OutputAltered { .. } => "OutputAltered",

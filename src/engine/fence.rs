@@ -57,6 +57,10 @@ impl Heartbeat {
         }
     }
 
+    pub(crate) async fn look(&self) -> Result<(), FenceError> {
+        self.fence.look().await
+    }
+
     /// Whether something should be shown; from now on it counts as shown.
     pub(crate) fn is_due(&mut self) -> bool {
         let due = self.shown.elapsed() >= Self::PERIOD;

@@ -183,10 +183,15 @@ impl Ledger {
     }
 
     /// Stores a body of this writer; returns its name and hash.
+    /// Refuses one that would be too large to be read again.
     pub(crate) async fn put_body(&self, body: &Body) -> Result<(String, String), Error> {
         let Writer { shard, epoch, holder } = &self.writer;
         let name = Self::body_name(*shard, body.sequence, *epoch, holder);
-        let sha256 = self.put_json(&name, body).await?;
+        let bytes = serde_json::to_vec(body).map_err(|error| damaged(&name, error.to_string()))?;
+        if bytes.len() as u64 > MAX_BODY_BYTES {
+            return Err(Error::BodyTooLarge(bytes.len()));
+        }
+        let sha256 = self.put(&name, bytes).await?;
         Ok((name, sha256))
     }
 

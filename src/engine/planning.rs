@@ -10,6 +10,7 @@ use super::earlier::earlier_outputs;
 use super::fence::Heartbeat;
 use super::output::{Output, Sink};
 use super::probe::probe;
+use super::published::published;
 use super::{Context, Error, Ledger, clean_up, manifest_directory};
 use crate::api::{self, CompactionJob, CompactionJobSpec, Limits, OnFault, PlanStatus, SourceDisposition};
 use crate::deduplicate::{Rules, Tombstone};
@@ -265,7 +266,8 @@ async fn scan(
         input.now,
     )?;
     let directory = manifest_directory(&spec.output.prefix);
-    let mut consumed = Consumed::open(store, &directory, &spec.source.prefix).await?;
+    let published = published(store, &directory).await?;
+    let mut consumed = Consumed::open(store, &directory, &spec.source.prefix, &published).await?;
     let mut builder = Builder::new(Shape {
         min_sources_per_group: spec.source.min_sources_per_group as u64,
         segment_bytes: input.limits.target,
@@ -273,7 +275,9 @@ async fn scan(
         parallelism: spec.parallelism as usize,
     });
     if spec.deduplicate.is_some() {
-        let outputs = earlier_outputs(store, &spec.output.prefix, &spec.source.prefix).await?;
+        let prefixes = (spec.output.prefix.as_str(), spec.source.prefix.as_str());
+        let heartbeat = writer.as_deref_mut().map(|writer| &mut writer.heartbeat);
+        let outputs = earlier_outputs(store, prefixes, &published, heartbeat).await?;
         builder = builder.with_earlier(outputs);
     }
     let mut full = Vec::new();

@@ -38,8 +38,8 @@ pub async fn probe_alone(
     let ledger = Ledger::new(Arc::clone(store), state_prefix, cluster, &uid, writer);
     let found = probe(&**store, &ledger).await;
     if found.is_err() {
-        end_recorded(&**store, &ledger).await?;
-        remove(&**store, &ledger, &Leave::Alone).await?;
+        end_recorded(&**store, &ledger, &mut Leave::Alone).await?;
+        remove(&**store, &ledger, &mut Leave::Alone).await?;
     }
     found
 }

@@ -16,23 +16,15 @@ use super::failed::FailedGroups;
 use super::fence::Heartbeat;
 use super::ledger::Ledger;
 use super::output::{Output, Sink};
+use super::published::{CONSUMED, CONSUMED_VERSION, MANIFEST, SUCCESS, manifest_directory};
 use super::unpublished::remove_outputs;
 use super::{Body, Context, Error, OutputRecord, SkippedSource, end_uploads};
 use crate::api::{Checkpoint, PublishStatus};
 use crate::plan::Plan;
 use crate::store::Put;
 
-pub(crate) const MANIFEST: &str = "manifest.json";
-pub(crate) const SUCCESS: &str = "_SUCCESS";
-pub(crate) const CONSUMED: &str = "consumed.jsonl";
-
 /// Bodies and outputs looked at at the same time.
 const CONCURRENCY: usize = 32;
-
-/// Where the manifests of an output prefix are, each in a directory of its job's UID.
-pub fn manifest_directory(output_prefix: &str) -> String {
-    format!("{output_prefix}_compaction/")
-}
 
 /// A plan with what the status says of its shards.
 pub struct Finished<'a> {
@@ -342,7 +334,7 @@ async fn write_consumed(
     file.json(
         "",
         &Header {
-            version: 1,
+            version: CONSUMED_VERSION,
             source_prefix: plan.source_prefix.clone(),
         },
     )

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use futures::FutureExt;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::body::Cursor;
+use super::body::{Cursor, GroupState};
 use super::window::{Room, Share};
 use super::{Context, Error, Ledger};
 use crate::plan::{Entry, Plan, Segment, SegmentRef, Source};
@@ -26,12 +26,8 @@ use crate::store::{self, Store};
 const FEW: usize = 512;
 
 pub(crate) enum Item {
-    Group {
-        place: Place,
-        ordinal: u64,
-        directory: String,
-        extension: String,
-    },
+    /// As it begins, also where its middle comes next.
+    Group(Place, GroupState),
     Source(Place, Source),
     /// The next stored bytes of the source, and the room they take until they are merged.
     Chunk(Result<Bytes, store::Error>, Room),
@@ -156,12 +152,15 @@ impl Reader {
                 extension,
             } => {
                 self.passing = self.passed_over.contains(&directory);
-                self.ahead.push_back(Ahead::Ready(Item::Group {
-                    place,
+                let group = GroupState {
                     ordinal,
                     directory,
                     extension,
-                }));
+                    number: 0,
+                    codec: None,
+                    failed: false,
+                };
+                self.ahead.push_back(Ahead::Ready(Item::Group(place, group)));
             }
             Entry::Source(source) => self.push_source(place, source, 0),
         }
@@ -205,7 +204,7 @@ impl Reader {
     pub(crate) fn goes_on_with(&self, group: &str) -> bool {
         let is_end = |ahead: &&Ahead| matches!(ahead, Ahead::Ready(Item::SourceEnd));
         match self.ahead.iter().find(|ahead| !is_end(ahead)) {
-            Some(Ahead::Ready(Item::Group { directory, .. })) => directory == group,
+            Some(Ahead::Ready(Item::Group(_, next))) => next.directory == group,
             other => other.is_some(),
         }
     }

@@ -11,6 +11,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use uuid::Uuid;
 
 use super::cleanup::{Leave, end_recorded, remove, uploads_of};
+use super::published::{CONSUMED, MANIFEST, manifest_directory};
 use super::{Error, Ledger, Writer};
 use crate::disposition::Disposition;
 use crate::store::{ErrorKind, Object, Pages, Store};
@@ -175,12 +176,10 @@ impl Ledgers {
             return Ok(Vec::new());
         };
         let key = record.key;
-        // Of an output, or of a list in the ledger itself.
-        let file = key.rsplit('/').next().unwrap_or_default();
-        if !key.starts_with(ledger.directory()) && !file.starts_with("part-") {
+        if !is_uploaded_by(ledger.directory(), &key) {
             return Err(Error::Ledger {
                 name: name.to_owned(),
-                problem: format!("no job uploads {key}"),
+                problem: format!("this job does not upload {key}"),
             });
         }
         let ids = match record.id {
@@ -214,16 +213,59 @@ impl Ledgers {
     pub async fn sweep(&self, uid: &str) -> Result<(), Error> {
         let ledger = self.ledger(uid);
         self.is_unwritten(&ledger).await?;
-        end_recorded(&*self.store, &ledger).await?;
-        remove(&*self.store, &ledger, &Leave::UnwrittenSince(self.written_before)).await
+        let mut leave = Leave::UnwrittenSince(self.written_before);
+        end_recorded(&*self.store, &ledger, &mut leave).await?;
+        remove(&*self.store, &ledger, &mut leave).await
     }
 
     async fn is_unwritten(&self, ledger: &Ledger) -> Result<(), Error> {
-        let leave = Leave::UnwrittenSince(self.written_before);
+        let mut leave = Leave::UnwrittenSince(self.written_before);
         let mut pages = Pages::of(ledger.directory());
         while let Some(objects) = pages.next(&*self.store).await? {
             leave.check(&objects).await?;
         }
         Ok(())
+    }
+}
+
+/// Whether the job of this ledger may have opened an upload of a key: of an output, of a file beside its manifest, or
+/// of a list in the ledger itself.
+fn is_uploaded_by(directory: &str, key: &str) -> bool {
+    let uid = directory
+        .trim_end_matches('/')
+        .rsplit('/')
+        .next()
+        .unwrap_or_default();
+    let is_published = |name: &&str| key.ends_with(&format!("{}{uid}/{name}", manifest_directory("")));
+    let is_output = key
+        .rsplit('/')
+        .next()
+        .is_some_and(|file| file.starts_with("part-"));
+    is_output || key.starts_with(directory) || [MANIFEST, CONSUMED].iter().any(is_published)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_uploads_outputs_lists_of_its_own_and_what_it_publishes() {
+        let directory = "_compaction/default/uid-1/";
+        for key in [
+            "out/2026/part-00aa-000-00000.json",
+            "_compaction/default/uid-1/plan-1/candidates.jsonl",
+            "out/_compaction/uid-1/manifest.json",
+            "out/_compaction/uid-1/consumed.jsonl",
+        ] {
+            assert!(is_uploaded_by(directory, key), "{key}");
+        }
+        for key in [
+            "in/2026/log.json",
+            "_compaction/default/uid-2/plan-1/candidates.jsonl",
+            "out/_compaction/uid-2/manifest.json",
+            "out/_compaction/uid-1/_SUCCESS",
+        ] {
+            assert!(!is_uploaded_by(directory, key), "{key}");
+        }
     }
 }

@@ -7,7 +7,7 @@
 use futures::{StreamExt, TryStreamExt, stream};
 
 use super::fence::Heartbeat;
-use super::publish::{SUCCESS, manifest_directory};
+use super::published::{SUCCESS, manifest_directory};
 use super::{Context, Error};
 use crate::format::{self, Codec};
 use crate::plan::{OutputName, Plan};

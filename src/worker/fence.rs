@@ -251,8 +251,10 @@ impl Fence for ShardFence {
         if looked.is_some_and(|at| at.elapsed() < FRESH) {
             return Ok(());
         }
+        // What the answer says was true when it was asked for, at the latest attempt's beginning; not later.
+        let asked = Instant::now();
         self.job().await?;
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).1 = Some(Instant::now());
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).1 = Some(asked);
         Ok(())
     }
 

@@ -131,7 +131,6 @@ impl<'a> Outputs<'a> {
     fn begin(&mut self, codec: Codec, group: &mut GroupState, start: &Start) -> Open {
         let (key, token) = name_output(self.input, self.shard, group, group.number, codec);
         group.number += 1;
-        group.codec = Some(codec);
         let ahead = self.ahead.take().filter(|ahead| ahead.key == key);
         let output = Output::new(self.sink.clone(), key, token).with_upload(ahead.map(|ahead| ahead.id));
         Open {

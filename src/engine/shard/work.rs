@@ -172,7 +172,7 @@ impl<'a> Work<'a> {
                 self.checkpoint(end, None).await?;
                 return Ok(BatchEnd::ShardDone);
             };
-            if let Item::Group { place, .. } = &item
+            if let Item::Group(place, _) = &item
                 && let Some(next) = self.survivors.as_ref().and_then(|s| s.next_stretch(*place))
             {
                 self.finish_group().await?;
@@ -180,22 +180,7 @@ impl<'a> Work<'a> {
                 return Ok(BatchEnd::StretchDone);
             }
             let checkpointed = match item {
-                Item::Group {
-                    place,
-                    ordinal,
-                    directory,
-                    extension,
-                } => {
-                    let group = GroupState {
-                        ordinal,
-                        directory,
-                        extension,
-                        number: 0,
-                        codec: None,
-                        failed: false,
-                    };
-                    self.enter_group(place, group).await?
-                }
+                Item::Group(place, group) => self.enter_group(place, group).await?,
                 Item::Source(place, source) => {
                     self.begin_source(place, source).await?;
                     false
@@ -271,6 +256,10 @@ impl<'a> Work<'a> {
             last_cut,
             ..
         } = self;
+        // Once the merge has chosen one it stays, also where nothing is kept of the sources so far (I3).
+        if let (Some(codec), Some(group)) = (codec, group.as_mut()) {
+            group.codec.get_or_insert(codec);
+        }
         outputs.take_over(codec, group.as_mut(), last_cut).await
     }
 

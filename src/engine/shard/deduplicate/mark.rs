@@ -10,7 +10,7 @@ use super::super::checkpoint::Last;
 use super::super::{Ended, ShardInput};
 use super::{AHEAD, marking};
 use crate::deduplicate::{Entry, Judge, Latest, Position, judge};
-use crate::engine::body::{Cursor, Deduplication, SkippedPlace, Stage};
+use crate::engine::body::{Cursor, Deduplication, GroupState, SkippedPlace, Stage};
 use crate::engine::reader::{Item, Place, Reader};
 use crate::engine::window::Room;
 use crate::engine::{Context, Error};
@@ -21,6 +21,8 @@ use crate::store;
 /// Entries of so many bytes are enough for a stretch: as many keys as fit a small worker's table in one pass, and
 /// hundreds of megabytes to be read. Bytes.
 const STRETCH_BYTES: u64 = 32 << 20;
+/// So many sources that are left out are enough as well: each body of the stretch has all of them.
+const MOST_SKIPPED: usize = 10_000;
 /// How many records pass before it is asked again whether to stop.
 const ASK: u64 = 1024;
 
@@ -40,7 +42,8 @@ pub(super) struct Mark<'a> {
     /// A stretch ends at the group that begins when it has so many records. A function of the plan: whether an
     /// expired tombstone goes depends on what else lies in its stretch (I3).
     enough: u64,
-    group: Option<String>,
+    /// The group in hand, or the one that was marked last.
+    group: Option<GroupState>,
     current: Option<Current>,
     /// Where in the first source the scan goes on, and how many of its records came before.
     resume_at: Option<(Offset, u64)>,
@@ -88,6 +91,10 @@ impl<'a> Mark<'a> {
         )
         .await?;
         let layout = rules.rules.layout();
+        let mut judge = judge(&rules.rules);
+        if let Some(group) = &cursor.group {
+            judge.enter_group(&group.directory);
+        }
         Ok(Self {
             context,
             input,
@@ -95,12 +102,12 @@ impl<'a> Mark<'a> {
             rules,
             reader,
             scan: format::scan(&input.plan.frozen.format),
-            judge: judge(&rules.rules),
+            judge,
             latest: Latest::new(layout, table),
             fresh: Vec::with_capacity(AHEAD),
             enough: rules.table_bytes.min(STRETCH_BYTES) / layout.entry_bytes() as u64,
             state,
-            group: None,
+            group: cursor.group,
             current: None,
             resume_at: cursor.offset.map(|offset| (offset, cursor.records)),
             scanning: false,
@@ -134,15 +141,16 @@ impl<'a> Mark<'a> {
             }
             match self.reader.next().await? {
                 None => return self.end_stretch(None).await,
-                Some(Item::Group { place, directory, .. }) => {
-                    if self.group.as_ref() == Some(&directory) {
+                Some(Item::Group(place, group)) => {
+                    let last = self.group.as_ref().map(|last| &last.directory);
+                    if last == Some(&group.directory) {
                         continue;
                     }
-                    if self.group.is_some() && self.state.records >= self.enough {
+                    if last.is_some() && self.has_enough() {
                         return self.end_stretch(Some((place.segment, place.entry))).await;
                     }
-                    self.judge.enter_group(&directory);
-                    self.group = Some(directory);
+                    self.judge.enter_group(&group.directory);
+                    self.group = Some(group);
                 }
                 Some(Item::Source(place, source)) => {
                     self.current = Some(Current {
@@ -161,6 +169,10 @@ impl<'a> Mark<'a> {
                 }
             }
         }
+    }
+
+    fn has_enough(&self) -> bool {
+        self.state.records >= self.enough || self.state.skipped.len() >= MOST_SKIPPED
     }
 
     async fn take_chunk(&mut self, bytes: Result<Bytes, store::Error>, room: Room) -> Result<(), Error> {
@@ -289,7 +301,7 @@ impl<'a> Mark<'a> {
                     segment: place.segment,
                     entry: place.entry,
                     offset: Some(offset),
-                    group: None,
+                    group: self.group.clone(),
                     records,
                 };
                 self.checkpoint(cursor).await?;
@@ -313,6 +325,7 @@ impl<'a> Mark<'a> {
         let cursor = Cursor {
             segment: place.segment,
             entry: place.entry + 1,
+            group: self.group.clone(),
             ..Cursor::default()
         };
         self.checkpoint(cursor).await?;

@@ -52,9 +52,10 @@ impl Survivors {
 
     /// Why a source was left out when it was marked.
     pub(in super::super) fn left_out(&self, place: Place) -> Option<&str> {
-        let mut skipped = self.state.skipped.iter();
-        let found = skipped.find(|skipped| (skipped.segment, skipped.entry) == (place.segment, place.entry));
-        found.map(|skipped| skipped.reason.as_str())
+        // They were found in this order.
+        let skipped = &self.state.skipped;
+        let found = skipped.binary_search_by_key(&(place.segment, place.entry), |at| (at.segment, at.entry));
+        found.ok().map(|found| skipped[found].reason.as_str())
     }
 
     pub(in super::super) async fn of(&mut self, place: Place) -> Result<Selection, Error> {
