@@ -5,7 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::Deciding;
 use super::shard::Current;
-use crate::api::{Failure, Reason, ShardStatus, bounded, conditions as types, exit};
+use crate::api::{Failure, Reason, ShardStatus, bounded, condition, conditions as types, exit};
 
 /// Whether `failure` stands for what failed for this reason in this batch of this shard.
 pub(in crate::controller) fn is_same(failure: &Failure, reason: &str, shard: i32, batch: i64) -> bool {
@@ -15,23 +15,56 @@ pub(in crate::controller) fn is_same(failure: &Failure, reason: &str, shard: i32
 /// The reason of the one failure that stands for all workers that were lost through nobody's fault.
 pub(super) const LOST: &str = "Lost";
 const MAX_FAILURES: usize = 16;
+/// With what starting a worker takes, work goes on within a minute of the store's return. Seconds.
+const ASKS_FOR_STORE: i64 = 45;
 
 impl Deciding<'_> {
     /// Books the end of an epoch's worker.
     pub(super) fn account(&mut self, index: usize, current: &Current) {
+        count(&mut self.next.shards[index], current);
         let batch = &self.observed.job.spec.batch;
-        let shard = &mut self.next.shards[index];
-        count(shard, current);
+        let shard = &self.next.shards[index];
         let failed_in_a_row = (shard.lost + shard.waits + shard.checkpoint.attempts).max(1);
         let backoff = batch
             .backoff_period_seconds
             .saturating_mul(1_i64 << (failed_in_a_row - 1).min(20));
-        let backoff = SignedDuration::from_secs(backoff.min(batch.max_backoff_period_seconds));
+        let backoff = SignedDuration::from_secs(backoff.min(self.longest_backoff(index, current)));
         let due = self.observed.now.saturating_add(backoff);
+        let shard = &mut self.next.shards[index];
         shard.retry_time = Some(Time(due.unwrap_or(Timestamp::MAX)));
         shard.start_sequence = shard.checkpoint.sequence;
         self.judge(index, current);
         self.remember(index, current);
+    }
+
+    /// Seconds. While the store is away the first shard with work asks for it often, on behalf of all.
+    fn longest_backoff(&self, index: usize, current: &Current) -> i64 {
+        let batch = &self.observed.job.spec.batch;
+        let away = matches!(current, Current::Ended(end) if end.code == Some(exit::STORAGE));
+        let mut before = self.next.shards[..index].iter();
+        if away && before.all(|shard| self.duty(shard.index).is_none()) {
+            let often = ASKS_FOR_STORE.max(batch.backoff_period_seconds);
+            return often.min(batch.max_backoff_period_seconds);
+        }
+        batch.max_backoff_period_seconds
+    }
+
+    /// Once a shard that waited for the store has got on, the others wait no longer; how often they waited stays
+    /// counted, so that one to whom alone the store is closed does not go on at this pace.
+    pub(super) fn end_waits_for_store(&mut self) {
+        let away = condition(&self.next.conditions, types::STORAGE_ACCESSIBLE);
+        let is_back = |shard: &ShardStatus| shard.waits > 0 && shard.has_progressed();
+        if away.is_none_or(|away| away.status == "True") || !self.next.shards.iter().any(is_back) {
+            return;
+        }
+        let now = self.observed.now;
+        for shard in &mut self.next.shards {
+            if is_back(shard) {
+                shard.waits = 0;
+            } else if let Some(Time(retry)) = shard.retry_time.as_mut().filter(|_| shard.waits > 0) {
+                *retry = now.min(*retry);
+            }
+        }
     }
 
     /// Whether the end of a worker ends the job, and what it says of the store.

@@ -195,6 +195,7 @@ impl Deciding<'_> {
             self.next.shards.push(ShardStatus::default());
         }
         self.set_milestones();
+        self.end_waits_for_store();
         for index in 0..self.next.shards.len() {
             self.shard(index);
             if self.failed() {

@@ -87,6 +87,42 @@ fn the_backoff_doubles_up_to_the_maximum() {
 }
 
 #[test]
+fn while_the_store_is_away_the_first_shard_with_work_asks_for_it_every_minute() {
+    let mut world = World::running(&[3, 3, 3]);
+    // The first has none.
+    world.checkpoint(0, 3);
+    let mut waits = Vec::new();
+    for _ in 0..8 {
+        world.end(1, exit::STORAGE);
+        world.end(2, exit::STORAGE);
+        world.step();
+        waits.push((world.backoff(1).unwrap(), world.backoff(2).unwrap()));
+        world.pass(world.backoff(2).unwrap());
+        world.step();
+    }
+    let often = [10, 20, 40, 45, 45, 45, 45, 45];
+    let seldom = [10, 20, 40, 80, 160, 320, 600, 600];
+    assert_eq!(waits, often.into_iter().zip(seldom).collect::<Vec<_>>());
+}
+
+#[test]
+fn the_shard_that_reaches_the_store_again_ends_the_waits_of_the_others_once() {
+    let mut world = World::running(&[3, 3]);
+    world.shard_mut(1).waits = 10;
+    world.end(0, exit::STORAGE);
+    world.end(1, exit::STORAGE);
+    world.step();
+    world.pass(10);
+    assert_eq!(world.step().start, [(0, 2)]);
+    world.checkpoint(0, 1);
+    assert_eq!(world.step().start, [(1, 2)], "it is back for all");
+    world.end(1, exit::STORAGE);
+    world.checkpoint(0, 2);
+    assert_eq!(world.step().start, []);
+    assert_eq!(world.backoff(1), Some(600), "to this one it is closed");
+}
+
+#[test]
 fn counts_of_any_height_give_the_maximal_backoff() {
     let mut world = World::running(&[3]);
     world.shard_mut(0).waits = 1_000_000;
