@@ -153,6 +153,14 @@ pub struct Bitmaps {
 }
 
 impl Cursor {
+    pub(crate) fn at(segment: usize, entry: usize) -> Self {
+        Self {
+            segment,
+            entry,
+            ..Self::default()
+        }
+    }
+
     /// Whether this place comes after `other`.
     pub(crate) fn is_beyond(&self, other: &Self) -> bool {
         let place = |cursor: &Self| {

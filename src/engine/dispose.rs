@@ -5,7 +5,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use super::consumed::Line;
 use super::failed::FailedGroups;
 use super::fence::Heartbeat;
-use super::publish::{Candidates, Finished, Skipped, outputs, runs};
+use super::finished::{Candidates, Finished, Skipped, outputs, runs};
 use super::{Context, Error};
 use crate::api::DisposeStatus;
 use crate::store::Deleted;

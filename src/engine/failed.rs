@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use futures::TryStreamExt;
 
 use super::body::{FailedGroup, GroupState};
-use super::publish::{Finished, ShardRun, bodies};
+use super::finished::{Finished, ShardRun, bodies};
 use super::{Context, Error};
 
 /// Of a message in the ledger and the manifest: the longest key and some words. Bytes.

@@ -21,7 +21,7 @@ use crate::store::{Put, Store};
 const MAX_PLAN_BYTES: u64 = 64 << 20;
 const MAX_SEGMENT_BYTES: u64 = 8 << 20;
 const MAX_BODY_BYTES: u64 = 16 << 20;
-const MAX_RECORD_BYTES: u64 = 64 << 10;
+const MAX_UPLOAD_RECORD_BYTES: u64 = 64 << 10;
 const MAX_BITMAPS_BYTES: u64 = 8 << 20;
 const MAX_BITMAPS_LIST_BYTES: u64 = 64 << 20;
 
@@ -333,7 +333,7 @@ impl Ledger {
     }
 
     pub(crate) async fn upload_record(&self, key: &str) -> Result<Option<UploadRecord>, Error> {
-        let Some(bytes) = self.store.get(key, MAX_RECORD_BYTES).await? else {
+        let Some(bytes) = self.store.get(key, MAX_UPLOAD_RECORD_BYTES).await? else {
             return Ok(None);
         };
         let record = serde_json::from_slice(&bytes);

@@ -5,35 +5,22 @@
 
 use std::collections::BTreeSet;
 
-use futures::stream::{self, BoxStream};
-use futures::{StreamExt, TryStreamExt};
+use futures::TryStreamExt;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use super::body::{MANIFEST_VERSION, Run, SkippedAt};
-use super::consumed::{Header, Line, Lines};
+use super::body::MANIFEST_VERSION;
+use super::consumed::{Header, Line};
 use super::failed::FailedGroups;
 use super::fence::Heartbeat;
-use super::ledger::Ledger;
+use super::finished::{Candidates, Finished, Merged, ShardRun, Skipped, outputs, runs};
 use super::output::{Output, Sink};
 use super::published::{CONSUMED, CONSUMED_VERSION, MANIFEST, SUCCESS, manifest_directory};
 use super::unpublished::remove_outputs;
-use super::{Body, Context, Error, OutputRecord, SkippedSource, end_uploads};
-use crate::api::{Checkpoint, PublishStatus};
+use super::{Context, Error, SkippedSource, end_uploads};
+use crate::api::PublishStatus;
 use crate::plan::Plan;
 use crate::store::Put;
-
-/// Bodies and outputs looked at at the same time.
-const CONCURRENCY: usize = 32;
-
-/// A plan with what the status says of its shards.
-pub struct Finished<'a> {
-    pub plan: &'a Plan,
-    pub sha256: &'a str,
-    pub location: &'a str,
-    /// Of every shard, in order.
-    pub checkpoints: Vec<Checkpoint>,
-}
 
 /// Publishes the outputs: decided by the status, then told by `_SUCCESS`. `decided`: what the status has
 /// of it already. May be begun again at any point.
@@ -99,129 +86,6 @@ async fn announce(context: &Context, plan: &Plan) -> Result<(), Error> {
         context.store.delete(&folded).await?;
     }
     Ok(())
-}
-
-/// The runs of bodies that lead to the checkpoints, shard by shard, in order. One hop per worker that a
-/// shard has had; the bodies of a run have computable names and are read side by side.
-pub(crate) struct ShardRun {
-    shard: usize,
-    run: Run,
-    /// Sequence of its last body that counts.
-    last: i64,
-    /// Hash of that body.
-    sha256: String,
-}
-
-pub(crate) async fn runs(ledger: &Ledger, finished: &Finished<'_>) -> Result<Vec<ShardRun>, Error> {
-    let mut all = Vec::new();
-    for (shard, checkpoint) in finished.checkpoints.iter().enumerate() {
-        let mut of_shard = Vec::new();
-        let mut next = (checkpoint.body.clone(), checkpoint.sha256.clone());
-        while !next.0.is_empty() {
-            let body = ledger.body(&next.0, &next.1).await?;
-            let after = body.run.after.clone();
-            of_shard.push(ShardRun {
-                shard,
-                run: body.run,
-                last: body.sequence,
-                sha256: next.1,
-            });
-            next = after.map(|after| (after.name, after.sha256)).unwrap_or_default();
-        }
-        all.extend(of_shard.into_iter().rev());
-    }
-    Ok(all)
-}
-
-/// Every body that counts, in order. Each is checked against the hash that its successor names.
-pub(crate) fn bodies<'a>(ledger: &'a Ledger, runs: &'a [ShardRun]) -> BoxStream<'a, Result<Body, Error>> {
-    let of_run = move |run: &'a ShardRun| {
-        let names = (run.run.first..=run.last)
-            .map(move |sequence| Ledger::body_name(run.shard, sequence, run.run.epoch, &run.run.holder));
-        let mut before: Option<String> = None;
-        stream::iter(names)
-            .map(move |name| async move {
-                ledger
-                    .body_unchecked(&name)
-                    .await
-                    .map(|(body, hash)| (name, body, hash))
-            })
-            .buffered(CONCURRENCY)
-            .map(move |read| {
-                let (name, body, sha256) = read?;
-                let chained = before.as_ref().is_none_or(|before| *before == body.previous);
-                let ends = body.sequence != run.last || sha256 == run.sha256;
-                if !chained || !ends {
-                    return Err(Error::Ledger {
-                        name,
-                        problem: "it was altered".to_owned(),
-                    });
-                }
-                before = Some(sha256);
-                Ok(body)
-            })
-    };
-    stream::iter(runs).flat_map(of_run).boxed()
-}
-
-/// The outputs of all bodies but those of failed groups, each found in the store as it was written.
-pub(crate) fn outputs<'a>(
-    context: &'a Context,
-    runs: &'a [ShardRun],
-    failed: &'a FailedGroups,
-    skipped: &'a mut Skipped,
-) -> BoxStream<'a, Result<OutputRecord, Error>> {
-    bodies(&context.ledger, runs)
-        .map_ok(move |mut body| {
-            skipped.take(&mut body);
-            let outputs = body.finished.into_iter();
-            stream::iter(outputs.filter(|output| !failed.contains(&output.group)).map(Ok))
-        })
-        .try_flatten()
-        .map_ok(move |output| look_at(context, output))
-        .try_buffered(CONCURRENCY)
-        .boxed()
-}
-
-/// The sources that were left out, as bodies tell it in their order.
-#[derive(Default)]
-pub(crate) struct Skipped(Vec<(usize, SkippedAt)>);
-
-impl Skipped {
-    /// Where an output was lost, a body goes back to its beginning: what was left out from there on is looked at
-    /// again, and counts only if it is left out again.
-    fn take(&mut self, body: &mut Body) {
-        let cursor = (body.shard, body.cursor.segment, body.cursor.entry);
-        let comes_again =
-            |(shard, source): &mut (usize, SkippedAt)| (*shard, source.segment, source.entry) >= cursor;
-        while self.0.pop_if(comes_again).is_some() {}
-        let skipped = std::mem::take(&mut body.skipped).into_iter();
-        self.0.extend(skipped.map(|source| (body.shard, source)));
-    }
-
-    /// As the manifest names them.
-    pub(crate) fn sources(self) -> BTreeSet<SkippedSource> {
-        let skipped = self.0.into_iter();
-        skipped
-            .map(|(_, SkippedAt { key, reason, .. })| SkippedSource { key, reason })
-            .collect()
-    }
-}
-
-async fn look_at(context: &Context, mut output: OutputRecord) -> Result<OutputRecord, Error> {
-    let head = context.store.head(&output.key).await?;
-    let altered = |problem: &str| Error::OutputAltered {
-        key: output.key.clone(),
-        problem: problem.to_owned(),
-    };
-    let head = head.ok_or_else(|| altered("is gone"))?;
-    if head.size != output.size || head.token.as_deref() != Some(&output.token) {
-        return Err(altered("is not what was written"));
-    }
-    // A late worker may have put the same bytes there once more.
-    output.etag = head.etag;
-    output.token.clear();
-    Ok(output)
 }
 
 /// A file beside the manifest, written in parts as it grows.
@@ -353,60 +217,4 @@ async fn write_consumed(
     }
     file.close().await?;
     Ok(candidates.merged)
-}
-
-/// What of the plan is in the outputs.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct Merged {
-    objects: u64,
-    /// With those of sources that were left out while merging.
-    bytes: u64,
-}
-
-/// The sources that were really merged, and what earlier jobs consumed, in key order.
-pub(crate) struct Candidates {
-    lines: Lines,
-    /// Groups that the plan left out, or that failed.
-    dropped: BTreeSet<u64>,
-    skipped: BTreeSet<String>,
-    /// Of the lines so far.
-    merged: Merged,
-}
-
-impl Candidates {
-    pub(crate) async fn open(
-        context: &Context,
-        finished: &Finished<'_>,
-        failed: &FailedGroups,
-        skipped: &BTreeSet<SkippedSource>,
-    ) -> Result<Self, Error> {
-        let (location, stored) = (finished.location, &finished.plan.candidates);
-        let key = context.ledger.candidates_key(location);
-        let too_small = context.ledger.dropped(location, &stored.dropped_sha256).await?;
-        let dropped = too_small.into_iter().chain(failed.ordinals()).collect();
-        let lines = Lines::open_checked(&context.store, key, &stored.crc64nvme).await?;
-        Ok(Self {
-            lines,
-            dropped,
-            skipped: skipped.iter().map(|source| source.key.clone()).collect(),
-            merged: Merged::default(),
-        })
-    }
-
-    pub(crate) async fn next(&mut self) -> Result<Option<Line>, Error> {
-        while let Some(line) = self.lines.next::<Line>().await? {
-            let Some(group) = line.group else {
-                return Ok(Some(line));
-            };
-            if self.dropped.contains(&group) {
-                continue;
-            }
-            self.merged.bytes += line.size.unwrap_or_default();
-            if !self.skipped.contains(&line.key) {
-                self.merged.objects += 1;
-                return Ok(Some(line));
-            }
-        }
-        Ok(None)
-    }
 }

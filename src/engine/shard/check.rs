@@ -8,9 +8,34 @@ use crate::format::{self, Step};
 use crate::plan::{Frozen, Source};
 use crate::store::{self, ErrorKind};
 
+/// Bytes of a source as they may be used, or, inside, why the source is left out. `fresh`: nothing of it has been
+/// used, and these are its first bytes.
+pub(super) async fn admit(
+    context: &Context,
+    frozen: &Frozen,
+    source: &Source,
+    bytes: Result<Bytes, store::Error>,
+    fresh: bool,
+) -> Result<Result<Bytes, String>, Error> {
+    let excused = |error| excuse(error, frozen, &source.key, fresh).map(Err);
+    let bytes = match bytes {
+        Ok(bytes) => bytes,
+        Err(error) => return excused(error),
+    };
+    if !(fresh && frozen.skip_bad) {
+        return Ok(Ok(bytes));
+    }
+    match check(context, frozen, source, bytes.clone()).await {
+        Ok(()) => Ok(Ok(bytes)),
+        Err(Error::BadSource { problem, .. }) => Ok(Err(problem.to_string())),
+        Err(Error::Store(error)) => excused(error),
+        Err(error) => Err(error),
+    }
+}
+
 /// Why a source that cannot be read may be left out. An error where it may not: it is one that the rules do not
 /// excuse, or something of the source has been used already.
-pub(super) fn excuse(error: store::Error, frozen: &Frozen, key: &str, fresh: bool) -> Result<String, Error> {
+fn excuse(error: store::Error, frozen: &Frozen, key: &str, fresh: bool) -> Result<String, Error> {
     match error.kind {
         ErrorKind::NotFound if fresh && frozen.skip_missing => Ok("missing".to_owned()),
         ErrorKind::NotFound => Err(Error::Missing(key.to_owned())),
@@ -25,12 +50,7 @@ pub(super) fn excuse(error: store::Error, frozen: &Frozen, key: &str, fresh: boo
 }
 
 /// Reads a whole source, of which `first` is the first chunk: an error says what is bad about it.
-pub(super) async fn check(
-    context: &Context,
-    frozen: &Frozen,
-    source: &Source,
-    first: Bytes,
-) -> Result<(), Error> {
+async fn check(context: &Context, frozen: &Frozen, source: &Source, first: Bytes) -> Result<(), Error> {
     let settings = format::Settings {
         compression: format::Compression::Auto,
         ..frozen.format.clone()

@@ -49,6 +49,14 @@ pub struct ShardInput {
     pub pointer_interval: Duration,
 }
 
+impl ShardInput {
+    /// The timer is outside the work: nothing inside can keep a batch from its end (I4).
+    async fn in_time<T>(&self, batch: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        let done = within(self.deadline, batch).await;
+        done.unwrap_or_else(|_| Err(Error::Deadline(self.deadline.as_secs())))
+    }
+}
+
 /// Runs the shard's batches until they are done, from `input.checkpoint`.
 pub async fn run_batches(context: &Context, input: &ShardInput) -> Result<Ended, Error> {
     let mut last = Last::load(context, input).await?;

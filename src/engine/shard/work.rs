@@ -3,8 +3,6 @@
 mod group;
 mod source;
 
-use tokio::time::timeout;
-
 use self::group::is_in;
 use self::source::Current;
 use super::checkpoint::Last;
@@ -130,11 +128,7 @@ impl<'a> Work<'a> {
     /// `None`: what was settled is written, and more is to be marked.
     pub(super) async fn run(&mut self) -> Result<Option<Ended>, Error> {
         loop {
-            // The timer is outside the work: nothing inside can keep it from ending (I4).
-            let Ok(end) = timeout(self.input.deadline, self.batch()).await else {
-                return Err(Error::Deadline(self.input.deadline.as_secs()));
-            };
-            match end? {
+            match self.input.in_time(Box::pin(self.batch())).await? {
                 BatchEnd::ShardDone => return Ok(Some(Ended::Done)),
                 _ if self.context.stop.is_cancelled() => return Ok(Some(Ended::Stopped)),
                 BatchEnd::StretchDone => return Ok(None),
@@ -165,10 +159,7 @@ impl<'a> Work<'a> {
             }
             let Some(item) = self.reader.next().await? else {
                 self.finish_group().await?;
-                let end = Cursor {
-                    segment: self.input.plan.shards[self.shard].count,
-                    ..Cursor::default()
-                };
+                let end = Cursor::at(self.input.plan.shards[self.shard].count, 0);
                 self.checkpoint(end, None).await?;
                 return Ok(BatchEnd::ShardDone);
             };

@@ -3,9 +3,8 @@
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
-use tokio::time::timeout;
 
-use super::super::check::{check, excuse};
+use super::super::check::admit;
 use super::super::checkpoint::Last;
 use super::super::{Ended, ShardInput};
 use super::{AHEAD, marking};
@@ -119,10 +118,7 @@ impl<'a> Mark<'a> {
 
     pub(super) async fn run(mut self) -> Result<Option<Ended>, Error> {
         loop {
-            let Ok(end) = timeout(self.input.deadline, self.batch()).await else {
-                return Err(Error::Deadline(self.input.deadline.as_secs()));
-            };
-            match end? {
+            match self.input.in_time(Box::pin(self.batch())).await? {
                 _ if self.context.stop.is_cancelled() => return Ok(Some(Ended::Stopped)),
                 BatchEnd::Marked => return Ok(None),
                 BatchEnd::More => {}
@@ -180,23 +176,10 @@ impl<'a> Mark<'a> {
         let Some(current) = self.current.as_mut().filter(|current| !current.left_out) else {
             return Ok(());
         };
-        let key = &current.source.key;
         // What an earlier job made of many sources is never left out.
-        let earlier = key.starts_with(&self.input.plan.output_prefix);
+        let earlier = current.source.key.starts_with(&self.input.plan.output_prefix);
         let fresh = !current.begun && current.offset.is_none() && !earlier;
-        let checked = match bytes {
-            Ok(bytes) if fresh && frozen.skip_bad => {
-                match check(self.context, frozen, &current.source, bytes.clone()).await {
-                    Ok(()) => Ok(bytes),
-                    Err(Error::BadSource { problem, .. }) => Err(problem.to_string()),
-                    Err(Error::Store(error)) => Err(excuse(error, frozen, key, fresh)?),
-                    Err(error) => return Err(error),
-                }
-            }
-            Ok(bytes) => Ok(bytes),
-            Err(error) => Err(excuse(error, frozen, key, fresh)?),
-        };
-        let bytes = match checked {
+        let bytes = match admit(self.context, frozen, &current.source, bytes, fresh).await? {
             Ok(bytes) => bytes,
             Err(reason) => {
                 current.left_out = true;

@@ -2,8 +2,6 @@
 //!
 //! A pass is a batch. What it found is stored before its checkpoint; the table is begun anew for the next.
 
-use tokio::time::timeout;
-
 use super::super::checkpoint::Last;
 use super::super::{Ended, ShardInput};
 use super::{AHEAD, needed, settling};
@@ -34,10 +32,7 @@ pub(super) async fn run(
         latest,
     };
     loop {
-        let Ok(more) = timeout(input.deadline, settle.batch()).await else {
-            return Err(Error::Deadline(input.deadline.as_secs()));
-        };
-        match more? {
+        match input.in_time(Box::pin(settle.batch())).await? {
             _ if context.stop.is_cancelled() => return Ok(Some(Ended::Stopped)),
             true => {}
             false => return Ok(None),

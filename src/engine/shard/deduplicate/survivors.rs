@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use super::super::checkpoint::Last;
 use crate::deduplicate::{self, Selection};
-use crate::engine::body::{Bitmaps, Deduplication};
+use crate::engine::body::{Bitmaps, Cursor, Deduplication};
 use crate::engine::reader::Place;
 use crate::engine::{Error, Ledger};
 
@@ -42,11 +42,7 @@ impl Survivors {
     /// The state in which the next stretch begins, if it begins with this group.
     pub(in super::super) fn next_stretch(&self, place: Place) -> Option<Deduplication> {
         let begins = self.state.end == Some((place.segment, place.entry));
-        let cursor = crate::engine::body::Cursor {
-            segment: place.segment,
-            entry: place.entry,
-            ..Default::default()
-        };
+        let cursor = Cursor::at(place.segment, place.entry);
         begins.then(|| super::next_stretch(&self.state, &cursor))
     }
 

@@ -14,11 +14,7 @@ impl Work<'_> {
         }
         self.finish_group().await?;
         self.group = Some(group);
-        let cursor = Cursor {
-            segment: place.segment,
-            entry: place.entry,
-            ..Cursor::default()
-        };
+        let cursor = Cursor::at(place.segment, place.entry);
         if is_in(self.group.as_ref(), self.failed.as_ref()) {
             self.give_up(cursor).await?;
             return Ok(true);

@@ -6,7 +6,7 @@ use super::Work;
 use crate::engine::Error;
 use crate::engine::body::{Cursor, SkippedAt};
 use crate::engine::reader::Place;
-use crate::engine::shard::check::{check, excuse};
+use crate::engine::shard::check::admit;
 use crate::engine::window::Room;
 use crate::format::{self, Codec, Merge, Offset, Selected};
 use crate::plan::{Frozen, Source};
@@ -89,29 +89,15 @@ impl Work<'_> {
         let fresh = !current.begun
             && current.selected.is_none()
             && current.offset.is_none_or(|at| at.stored == 0 && at.skip == 0);
-        let bytes = match bytes {
+        let bytes = match admit(self.context, frozen, &current.source, bytes, fresh).await? {
             Ok(bytes) => bytes,
-            Err(error) => {
+            Err(reason) => {
                 current.left_out = true;
-                return self.source_unreadable(error, fresh);
+                self.leave_out(reason);
+                return Ok(());
             }
         };
         self.batch.bytes += bytes.len() as u64;
-        if fresh && frozen.skip_bad {
-            match check(self.context, frozen, &current.source, bytes.clone()).await {
-                Ok(()) => {}
-                Err(Error::BadSource { problem, .. }) => {
-                    current.left_out = true;
-                    self.leave_out(problem.to_string());
-                    return Ok(());
-                }
-                Err(Error::Store(error)) => {
-                    current.left_out = true;
-                    return self.source_unreadable(error, true);
-                }
-                Err(error) => return Err(error),
-            }
-        }
         let codec = self.group.as_ref().and_then(|group| group.codec);
         let merge = self.merge.get_or_insert_with(|| new_merge(frozen, codec));
         current.begin(merge.as_mut());
@@ -120,16 +106,6 @@ impl Work<'_> {
         self.room = Some(room);
         self.draining = true;
         self.at_cut = false;
-        Ok(())
-    }
-
-    /// `fresh`: nothing of the source has been merged, so that it may be left out.
-    fn source_unreadable(&mut self, error: store::Error, fresh: bool) -> Result<(), Error> {
-        let Some(current) = &self.current else {
-            return Err(error.into());
-        };
-        let reason = excuse(error, &self.input.plan.frozen, &current.source.key, fresh)?;
-        self.leave_out(reason);
         Ok(())
     }
 
@@ -173,11 +149,6 @@ impl Work<'_> {
         if !cut {
             return Ok(false);
         }
-        let cursor = Cursor {
-            segment: place.segment,
-            entry: place.entry + 1,
-            ..Cursor::default()
-        };
-        self.cut(cursor, 0).await
+        self.cut(Cursor::at(place.segment, place.entry + 1), 0).await
     }
 }
