@@ -76,6 +76,11 @@ pub enum Error {
          find out why they are missing or bad, or use output.groupBy: Directory"
     )]
     BodyTooLarge(usize),
+    /// It panicked, or was ended from outside.
+    #[error(
+        "{doing}: the task ended in the middle ({why}); it is done again; please report it with the worker's log"
+    )]
+    TaskFailed { doing: String, why: String },
     #[error("a batch did not end within {0} s (batch.uploadDeadlineSeconds)")]
     Deadline(u64),
     #[error(
@@ -89,7 +94,7 @@ impl Error {
         match self {
             Self::Store(error) | Self::SourceRefused(error) => error.disposition(),
             Self::Fence(error) => error.disposition(),
-            Self::OutputLost { .. } | Self::Deadline(_) => Disposition::Retry,
+            Self::OutputLost { .. } | Self::TaskFailed { .. } | Self::Deadline(_) => Disposition::Retry,
             Self::Glob(_)
             | Self::Spec(_)
             | Self::BadSource { .. }
@@ -114,16 +119,15 @@ impl Error {
 
     /// Whether the group in hand alone is to blame, so that others can go on without it.
     pub(super) fn is_the_groups_own(&self) -> bool {
-        match self {
+        matches!(
+            self,
             Self::BadSource { .. }
-            | Self::Archived(_)
-            | Self::Missing(_)
-            | Self::Changed(_)
-            | Self::SourceRefused(_) => true,
-            // Without a key it is a task that panicked.
-            Self::OutputLost { key, .. } => !key.is_empty(),
-            _ => false,
-        }
+                | Self::Archived(_)
+                | Self::Missing(_)
+                | Self::Changed(_)
+                | Self::SourceRefused(_)
+                | Self::OutputLost { .. }
+        )
     }
 
     /// A word for status and logs, from a closed list.
@@ -151,6 +155,7 @@ impl Error {
             Self::Published { .. } => "ManifestDamaged",
             Self::LedgerInUse(_) => "LedgerInUse",
             Self::OutputLost { .. } => "OutputLost",
+            Self::TaskFailed { .. } => "TaskFailed",
             Self::OutputAltered { .. } => "OutputAltered",
             Self::Deadline(_) => "UploadDeadlineExceeded",
             Self::UnconditionalDelete => "ConditionalDeleteUnsupported",

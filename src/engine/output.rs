@@ -249,9 +249,8 @@ impl Output {
         let Some(joined) = self.in_flight.join_next().await else {
             return Ok(());
         };
-        // A panic in a part's task is a bug in the store; the batch is dropped like any other.
-        let outcome = joined.map_err(|error| Error::OutputLost {
-            key: self.key.clone(),
+        let outcome = joined.map_err(|error| Error::TaskFailed {
+            doing: format!("sending a part of {}", self.key),
             why: error.to_string(),
         })?;
         match outcome {

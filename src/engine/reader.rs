@@ -47,6 +47,7 @@ enum Ahead {
 }
 
 struct Reading {
+    key: String,
     bytes: AbortOnDropHandle<Result<Bytes, store::Error>>,
     size: u64,
     room: Room,
@@ -182,11 +183,10 @@ impl Reader {
                 Some(Ahead::Reading(reading)) => {
                     self.reading -= 1;
                     self.lent -= usize::from(reading.lent);
-                    let key = self.remaining.as_ref().map_or("", |r| &r.source.key);
-                    let bytes = reading
-                        .bytes
-                        .await
-                        .unwrap_or_else(|panic| Err(task_failed(key, &panic.to_string())));
+                    let bytes = reading.bytes.await.map_err(|error| Error::TaskFailed {
+                        doing: format!("reading {}", reading.key),
+                        why: error.to_string(),
+                    })?;
                     return Ok(Some(Item::Chunk(bytes, reading.room)));
                 }
                 // Nothing is ahead, so all room is free, and the next pass starts a read.
@@ -296,8 +296,10 @@ impl Reader {
         *from = range.end;
         let size = range.end - range.start;
         let (store, key, etag) = (Arc::clone(&self.store), source.key.clone(), source.etag.clone());
-        let read = tokio::spawn(async move { store.read(&key, range, &etag).await });
+        let asked = key.clone();
+        let read = tokio::spawn(async move { store.read(&asked, range, &etag).await });
         self.ahead.push_back(Ahead::Reading(Reading {
+            key,
             bytes: AbortOnDropHandle::new(read),
             size,
             room,
@@ -338,10 +340,10 @@ impl Reader {
     /// Waits for the segment that is being loaded.
     async fn load(&mut self) {
         if let Some(loading) = &mut self.loading {
-            let segment = loading.await.unwrap_or_else(|panic| {
-                Err(Error::Ledger {
-                    name: self.location.clone(),
-                    problem: format!("a segment cannot be read: {panic}"),
+            let segment = loading.await.unwrap_or_else(|error| {
+                Err(Error::TaskFailed {
+                    doing: format!("reading a segment of {}", self.location),
+                    why: error.to_string(),
                 })
             });
             (self.loading, self.loaded) = (None, Some(segment));
@@ -366,14 +368,5 @@ impl Reader {
         let (ledger, location) = (self.ledger.clone(), self.location.clone());
         let load = async move { ledger.segment(&location, next.number, &next.sha256).await };
         self.loading = Some(AbortOnDropHandle::new(tokio::spawn(load)));
-    }
-}
-
-fn task_failed(key: &str, detail: &str) -> store::Error {
-    store::Error {
-        operation: "GetObject",
-        target: key.to_owned(),
-        kind: store::ErrorKind::BadAnswer,
-        detail: detail.to_owned(),
     }
 }

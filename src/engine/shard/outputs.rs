@@ -27,7 +27,8 @@ pub(super) struct Outputs<'a> {
     /// The first bytes of an output that is not open yet.
     first: Vec<u8>,
     open: Option<Open>,
-    closing: VecDeque<AbortOnDropHandle<Result<OutputRecord, Error>>>,
+    /// By their keys.
+    closing: VecDeque<(String, AbortOnDropHandle<Result<OutputRecord, Error>>)>,
     finished: Vec<OutputRecord>,
     /// An upload that was opened while the output before it was completed.
     ahead: Option<Ahead>,
@@ -162,26 +163,25 @@ impl<'a> Outputs<'a> {
             self.settle_one().await?;
         }
         let room = self.sink.share.take(size).await;
+        let key = open.output.key().to_owned();
         let stored = tokio::spawn(async move {
             let stored = close(open).await;
             drop(room);
             stored
         });
-        self.closing.push_back(AbortOnDropHandle::new(stored));
+        self.closing.push_back((key, AbortOnDropHandle::new(stored)));
         Ok(size)
     }
 
     async fn settle_one(&mut self) -> Result<(), Error> {
-        let Some(stored) = self.closing.pop_front() else {
+        let Some((key, stored)) = self.closing.pop_front() else {
             return Ok(());
         };
-        let record = stored.await.unwrap_or_else(|panic| {
-            Err(Error::OutputLost {
-                key: String::new(),
-                why: panic.to_string(),
-            })
+        let stored = stored.await.map_err(|error| Error::TaskFailed {
+            doing: format!("storing {key}"),
+            why: error.to_string(),
         })?;
-        self.finished.push(record);
+        self.finished.push(stored?);
         Ok(())
     }
 
