@@ -58,40 +58,11 @@ pub(super) async fn pass(
     };
     let outdated = outdated(job, &pods, &context.pods);
     let workers = views(&pods, &outdated, memory);
-    let unchanged = memory.watch.look(job.status.as_ref(), &workers);
-    let mut decision = context.places.in_turn(
-        job,
-        || context.jobs(),
-        |others| {
-            decide(&Observed {
-                job,
-                workers: &workers,
-                others,
-                unchanged: &unchanged,
-                now: Timestamp::now(),
-            })
-        },
-    )?;
+    let mut decision = decide_in_turn(context, job, &workers, memory)?;
     let wait = memory.hold_back(job, &mut decision);
-    if decision.expired && context.is_awaited(job) {
-        // Its schedule would not know how it ended.
-        decision.expired = false;
-        decision.wake = Some(AWAITED);
-    }
-    let fresh = if decision.patch.0.is_empty() {
-        job.clone()
-    } else {
-        match cluster.patch_status(job, &decision.patch).await? {
-            Patched::Done(fresh) => {
-                memory.patched();
-                *fresh
-            }
-            Patched::Refused => {
-                context.places.withdraw(job);
-                // What refused it is on its way through the watch.
-                return Ok(Some(AGAIN));
-            }
-        }
+    let Some(fresh) = write_status(context, &cluster, job, &decision, memory).await? else {
+        // What refused it is on its way through the watch.
+        return Ok(Some(AGAIN));
     };
     tell_news(context, &fresh, memory).await;
     decision.stop.extend(outdated);
@@ -102,25 +73,80 @@ pub(super) async fn pass(
         *memory = Memory::default();
         decision.wake
     } else {
-        // What could not be made is to be accounted for.
-        let denied = decision
-            .start
-            .iter()
-            .any(|start| memory.denied.contains_key(start));
-        let denied = denied.then_some(Duration::ZERO);
-        let starts = (!decision.start.is_empty()).then_some(STARTED);
-        let wakes = [
-            Some(RESYNC),
-            decision.wake,
-            wait,
-            exists.then_some(LOOK),
-            denied,
-            starts,
-        ];
-        wakes.into_iter().flatten().min()
+        next_pass(&decision, memory, exists, wait)
     };
     memory.end_pass(&fresh, wait);
     Ok(wait)
+}
+
+/// No other job that may have to wait for this one, or this one for it, is decided upon at the same time.
+fn decide_in_turn(
+    context: &Context,
+    job: &CompactionJob,
+    workers: &[WorkerView],
+    memory: &mut Memory,
+) -> Result<Decision, Error> {
+    let unchanged = memory.watch.look(job.status.as_ref(), workers);
+    let decided = |others: &[CompactionJob]| {
+        decide(&Observed {
+            job,
+            workers,
+            others,
+            unchanged: &unchanged,
+            now: Timestamp::now(),
+        })
+    };
+    let mut decision = context.places.in_turn(job, || context.jobs(), decided)?;
+    if decision.expired && context.is_awaited(job) {
+        // Its schedule would not know how it ended.
+        decision.expired = false;
+        decision.wake = Some(AWAITED);
+    }
+    Ok(decision)
+}
+
+/// The job as it is then; `None` when the API server refused it, because the job is another one by now.
+async fn write_status(
+    context: &Context,
+    cluster: &Cluster,
+    job: &CompactionJob,
+    decision: &Decision,
+    memory: &mut Memory,
+) -> Result<Option<CompactionJob>, Error> {
+    if decision.patch.0.is_empty() {
+        return Ok(Some(job.clone()));
+    }
+    match cluster.patch_status(job, &decision.patch).await? {
+        Patched::Done(fresh) => {
+            memory.patched();
+            Ok(Some(*fresh))
+        }
+        Patched::Refused => {
+            context.places.withdraw(job);
+            Ok(None)
+        }
+    }
+}
+
+/// After how long the next pass is due. `held_back`: until what this one did not write is written.
+fn next_pass(
+    decision: &Decision,
+    memory: &Memory,
+    exists: bool,
+    held_back: Option<Duration>,
+) -> Option<Duration> {
+    // What could not be made is to be accounted for.
+    let mut starts = decision.start.iter();
+    let denied = starts.any(|start| memory.denied.contains_key(start));
+    let wakes = [
+        Some(RESYNC),
+        decision.wake,
+        held_back,
+        exists.then_some(LOOK),
+        denied.then_some(Duration::ZERO),
+        (!decision.start.is_empty()).then_some(STARTED),
+    ];
+    wakes.into_iter().flatten().min()
 }
 
 /// Before its first epoch a job has none, and the patch that begins it tests that nobody was faster.
