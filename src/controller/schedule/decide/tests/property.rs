@@ -109,9 +109,8 @@ proptest! {
         for what in story {
             happen(&mut world, what);
         }
-        // What is replaced is gone after the first, and its end is told by the second. A run by hand that was started
-        // then may be replaced by that of a slot, in two more.
-        for _ in 0..4 {
+        // What is replaced is gone after the first, and its end is told by the second.
+        for _ in 0..2 {
             world.step();
         }
         let decision = world.look(&[]);
