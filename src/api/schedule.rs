@@ -290,7 +290,7 @@ pub enum SkipReason {
     Suspended,
     /// Too many runs in a row have failed.
     Halted,
-    /// It was waiting when `schedule` or `timeZone` was changed.
+    /// It was still to start when `schedule`, `timeZone` or `jitterSeconds` was changed.
     ScheduleChanged,
     /// No job can be made of the template.
     InvalidTemplate,

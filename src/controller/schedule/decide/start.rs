@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 
-use super::{Deciding, Deletion, NotMade, Standing, State, event};
+use super::{CHANGED, Deciding, Deletion, NotMade, Standing, State, event};
 use crate::api::{
     CompactionJob, ConcurrencyPolicy, MAX_ACTIVE_RUNS, MissedRunPolicy, ScheduleReason, Skip, SkipReason,
     bounded,
@@ -171,6 +171,9 @@ impl Deciding<'_> {
         if self.was(ScheduleReason::Waiting) || self.is_held() {
             let why = "an earlier run was active when the next slot came".to_owned();
             return (SkipReason::PreviousRunActive, why);
+        }
+        if self.is_moved() {
+            return (SkipReason::ScheduleChanged, CHANGED.to_owned());
         }
         let why = "the operator did not run at its time, or the clock was set forward".to_owned();
         (SkipReason::Missed, why)

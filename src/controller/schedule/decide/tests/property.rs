@@ -1,4 +1,4 @@
-//! Whatever happens, no slot is run twice, and a decision is made once.
+//! Whatever happens, no slot is run twice, none is lost without a word, and a decision is made once.
 
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -55,6 +55,17 @@ fn happens() -> impl Strategy<Value = Happens> {
     ]
 }
 
+/// Slots count from it on, or not at all.
+fn moves_slots(what: &Happens) -> bool {
+    match what {
+        Happens::ClockJumps(_) => true,
+        Happens::Edits(spec) => ["schedule", "timeZone", "suspend"]
+            .iter()
+            .any(|field| spec.get(field).is_some()),
+        _ => false,
+    }
+}
+
 fn happen(world: &mut World, what: Happens) {
     match what {
         Happens::Passes(seconds) | Happens::ClockJumps(seconds) => world.pass(seconds),
@@ -101,6 +112,22 @@ proptest! {
             prop_assert!(before.manual_runs <= after.manual_runs);
             prop_assert!(after.active.len() <= 10);
         }
+    }
+
+    #[test]
+    fn each_slot_that_is_dealt_with_was_run_or_is_counted(
+        story in proptest::collection::vec(happens().prop_filter("it moves slots", |what| !moves_slots(what)), 1..80),
+    ) {
+        let mut world = World::new(json!({"schedule": "*/5 * * * *"}));
+        let created = world.now;
+        for what in story {
+            happen(&mut world, what);
+        }
+        world.step();
+        let settled = world.status().slots.as_ref().unwrap().settled_until.0;
+        let slots = Slots::new("*/5 * * * *", "Etc/UTC", created).unwrap().count(created, settled);
+        let runs = world.made.iter().filter(|name| !name.starts_with("hourly-m")).count();
+        prop_assert_eq!(world.status().missed_runs, slots as i64 - runs as i64);
     }
 
     #[test]
