@@ -85,6 +85,14 @@ pub fn condition<'a>(conditions: &'a [Condition], type_: &str) -> Option<&'a Con
     conditions.iter().find(|c| c.type_ == type_)
 }
 
+/// What was not said anew still holds, for the spec that was looked at: `kubectl wait` takes no notice of a condition
+/// that speaks of an earlier one.
+pub fn confirm_conditions(conditions: &mut [Condition], generation: i64) {
+    for condition in conditions {
+        condition.observed_generation = Some(generation);
+    }
+}
+
 /// Sets a condition; its transition time moves only when its status does. `status`: `None` is Unknown.
 pub fn set_condition(
     conditions: &mut Vec<Condition>,

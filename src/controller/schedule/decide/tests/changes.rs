@@ -1,5 +1,7 @@
 //! A schedule that is edited, suspended and resumed in the middle.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+
 use super::*;
 
 #[test]
@@ -29,6 +31,21 @@ fn a_slot_that_waits_when_the_schedule_is_changed_is_told_of() {
     world.succeed(&run("10:00"));
     world.at("11:20:00");
     assert_eq!(world.made.len(), 1);
+}
+
+#[test]
+fn what_was_said_before_an_edit_is_said_of_the_spec_as_it_is_now() {
+    let mut world = World::new(json!({}));
+    world.at("10:00:00");
+    world.succeed(&run("10:00"));
+    world.at("10:10:00");
+    world.edit(json!({"jobTemplate": {"spec": {"parallelism": 2}}}));
+    world.at("10:20:00");
+    let conditions = &world.status().conditions;
+    assert_eq!(conditions.len(), 5, "{conditions:#?}");
+    let is_of_edit = |condition: &Condition| condition.observed_generation == Some(2);
+    assert!(conditions.iter().all(is_of_edit), "{conditions:#?}");
+    assert_eq!(world.condition(types::LAST_RUN_SUCCEEDED), ("True", "Succeeded"));
 }
 
 #[test]
@@ -72,7 +89,7 @@ fn jitter(world: &World) -> i64 {
 fn before_its_start(spec: Value) -> (World, Timestamp) {
     let mut spec_of = json!({"schedule": "0 10 * * *", "jitterSeconds": 3600});
     json_patch::merge(&mut spec_of, &spec);
-    let mut world = World::new(spec_of);
+    let world = World::new(spec_of);
     let start = moment("10:00:00") + SignedDuration::from_secs(jitter(&world));
     assert!(start > moment("10:10:00"), "{start}");
     (world, start)
