@@ -19,14 +19,14 @@ pub mod types {
 
 /// Names the reasons once, so that no list of them forgets one.
 macro_rules! reasons {
-    ($($(#[$about:meta])* $reason:ident,)*) => {
-        /// The closed list of reasons; the reason of `Ready` is the state word that kubectl shows.
+    ($(#[$of_all:meta])* pub enum $reasons:ident { $($(#[$about:meta])* $reason:ident,)* }) => {
+        $(#[$of_all])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        pub enum Reason {
+        pub enum $reasons {
             $($(#[$about])* $reason,)*
         }
 
-        impl Reason {
+        impl $reasons {
             pub const ALL: &[Self] = &[$(Self::$reason,)*];
 
             pub fn as_str(self) -> &'static str {
@@ -38,30 +38,35 @@ macro_rules! reasons {
     };
 }
 
+pub(super) use reasons;
+
 reasons! {
-    WaitingForJob,
-    /// There is work, and no worker could start on it yet; the message says why.
-    Starting,
-    Planning,
-    Planned,
-    Running,
-    Requeueing,
-    Publishing,
-    /// To be suspended or deleted, and workers are still stopping.
-    Stopping,
-    Suspended,
-    Succeeded,
-    NothingToCompact,
-    InvalidSpec,
-    /// A worker said that only somebody can help; its message says what.
-    WorkFailed,
-    UploadDeadlineExceeded,
-    BackoffLimitExceeded,
-    TooManyFailedGroups,
-    DeadlineExceeded,
-    PendingDeadlineExceeded,
-    Reachable,
-    Unreachable,
+    /// The closed list of reasons; the reason of `Ready` is the state word that kubectl shows.
+    pub enum Reason {
+        WaitingForJob,
+        /// There is work, and no worker could start on it yet; the message says why.
+        Starting,
+        Planning,
+        Planned,
+        Running,
+        Requeueing,
+        Publishing,
+        /// To be suspended or deleted, and workers are still stopping.
+        Stopping,
+        Suspended,
+        Succeeded,
+        NothingToCompact,
+        InvalidSpec,
+        /// A worker said that only somebody can help; its message says what.
+        WorkFailed,
+        UploadDeadlineExceeded,
+        BackoffLimitExceeded,
+        TooManyFailedGroups,
+        DeadlineExceeded,
+        PendingDeadlineExceeded,
+        Reachable,
+        Unreachable,
+    }
 }
 
 impl Reason {
