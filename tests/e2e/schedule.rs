@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use crate::cluster::said;
+use crate::cluster::{feed, said};
 use crate::site::{KEYS, OPERATOR, Site, condition, text_of};
 use crate::sources::{assert_compacted, put_named};
 use crate::watch;
@@ -289,6 +289,54 @@ fn a_run_that_cannot_start_is_replaced_by_the_next_one() {
         events.contains("replace-m1 is deleted: the run of manualTrigger replaces it"),
         "{events}"
     );
+}
+
+#[test]
+fn a_job_that_a_policy_denies_is_made_when_the_policy_is_gone() {
+    let site = Site::new("schedule-denied");
+    put_named(&site.bucket, "first", 24);
+    let name = site.namespace.as_str();
+    let (policy, binding) = ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding");
+    let apply = |kind: &str, spec: Value| {
+        site.apply(&json!({
+            "apiVersion": "admissionregistration.k8s.io/v1",
+            "kind": kind,
+            "metadata": {"name": name},
+            "spec": spec,
+        }));
+    };
+    // Without a reason of its own, it answers as a rule of the resource does.
+    apply(
+        policy,
+        json!({
+            "matchConstraints": {"resourceRules": [{
+                "apiGroups": ["compaction.dev"],
+                "apiVersions": ["*"],
+                "operations": ["CREATE"],
+                "resources": ["compactionjobs"],
+            }]},
+            "validations": [{"expression": "false", "message": "nothing is compacted today"}],
+        }),
+    );
+    let only_here = json!({"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": name}}});
+    apply(
+        binding,
+        json!({"policyName": name, "validationActions": ["Deny"], "matchResources": only_here}),
+    );
+    let probe = site.job("probe", json!({}));
+    watch::ask("the policy to be enforced", || {
+        let mut create = site.command(&["create", "--dry-run=server", "-f", "-"]);
+        let said = said(&feed(&mut create, &probe));
+        said.contains("nothing is compacted today").then_some(())
+    });
+
+    let spec = json!({"schedule": "0 0 29 2 *", "manualTrigger": "one"});
+    site.apply(&schedule(&site, "denied", spec));
+    let message = until_state(&site, "denied", "JobDenied");
+    assert!(message.contains("nothing is compacted today"), "{message}");
+    site.kubectl(&["delete", &format!("{policy},{binding}"), name]);
+    until_run_succeeded(&site, "denied", "denied-m1");
+    assert_compacted(&site.bucket);
 }
 
 #[test]
