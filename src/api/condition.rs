@@ -19,14 +19,14 @@ pub mod types {
 
 /// Names the reasons once, so that no list of them forgets one.
 macro_rules! reasons {
-    ($($(#[$about:meta])* $reason:ident,)*) => {
-        /// The closed list of reasons; the reason of `Ready` is the state word that kubectl shows.
+    ($(#[$of_all:meta])* pub enum $reasons:ident { $($(#[$about:meta])* $reason:ident,)* }) => {
+        $(#[$of_all])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        pub enum Reason {
+        pub enum $reasons {
             $($(#[$about])* $reason,)*
         }
 
-        impl Reason {
+        impl $reasons {
             pub const ALL: &[Self] = &[$(Self::$reason,)*];
 
             pub fn as_str(self) -> &'static str {
@@ -38,30 +38,35 @@ macro_rules! reasons {
     };
 }
 
+pub(super) use reasons;
+
 reasons! {
-    WaitingForJob,
-    /// There is work, and no worker could start on it yet; the message says why.
-    Starting,
-    Planning,
-    Planned,
-    Running,
-    Requeueing,
-    Publishing,
-    /// To be suspended or deleted, and workers are still stopping.
-    Stopping,
-    Suspended,
-    Succeeded,
-    NothingToCompact,
-    InvalidSpec,
-    /// A worker said that only somebody can help; its message says what.
-    WorkFailed,
-    UploadDeadlineExceeded,
-    BackoffLimitExceeded,
-    TooManyFailedGroups,
-    DeadlineExceeded,
-    PendingDeadlineExceeded,
-    Reachable,
-    Unreachable,
+    /// The closed list of reasons; the reason of `Ready` is the state word that kubectl shows.
+    pub enum Reason {
+        WaitingForJob,
+        /// There is work, and no worker could start on it yet; the message says why.
+        Starting,
+        Planning,
+        Planned,
+        Running,
+        Requeueing,
+        Publishing,
+        /// To be suspended or deleted, and workers are still stopping.
+        Stopping,
+        Suspended,
+        Succeeded,
+        NothingToCompact,
+        InvalidSpec,
+        /// A worker said that only somebody can help; its message says what.
+        WorkFailed,
+        UploadDeadlineExceeded,
+        BackoffLimitExceeded,
+        TooManyFailedGroups,
+        DeadlineExceeded,
+        PendingDeadlineExceeded,
+        Reachable,
+        Unreachable,
+    }
 }
 
 impl Reason {
@@ -83,6 +88,14 @@ impl Reason {
 /// The condition of this type, if there is one.
 pub fn condition<'a>(conditions: &'a [Condition], type_: &str) -> Option<&'a Condition> {
     conditions.iter().find(|c| c.type_ == type_)
+}
+
+/// What was not said anew still holds, for the spec that was looked at: `kubectl wait` takes no notice of a condition
+/// that speaks of an earlier one.
+pub fn confirm_conditions(conditions: &mut [Condition], generation: i64) {
+    for condition in conditions {
+        condition.observed_generation = Some(generation);
+    }
 }
 
 /// Sets a condition; its transition time moves only when its status does. `status`: `None` is Unknown.

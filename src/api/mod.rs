@@ -13,7 +13,7 @@ mod schedule;
 mod status;
 mod validate;
 
-pub use condition::{Reason, condition, set_condition, types as conditions};
+pub use condition::{Reason, condition, confirm_conditions, set_condition, types as conditions};
 pub use crd::{crds, crds_yaml};
 pub use deduplicate::{Deduplicate, OnUnkeyedRecord, Tombstone};
 pub use job::*;

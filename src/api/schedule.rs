@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::CompactionJobSpec;
+use super::condition::reasons;
 
 /// Compaction of what is new under a prefix, again and again.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq)]
@@ -277,58 +278,30 @@ pub struct Skip {
     pub message: String,
 }
 
-/// The closed list of reasons why a slot was not run.
-#[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SkipReason {
-    /// The next slot came while an earlier run was still active.
-    PreviousRunActive,
-    /// It could not start within `startingDeadlineSeconds`.
-    StartingDeadlineExceeded,
-    /// Nobody could start it at its time: the operator did not run, or the clock was set forward.
-    Missed,
-    /// It was waiting when `suspend` was set.
-    Suspended,
-    /// Too many runs in a row have failed.
-    Halted,
-    /// It was waiting when `schedule` or `timeZone` was changed.
-    ScheduleChanged,
-    /// No job can be made of the template.
-    InvalidTemplate,
-    /// The API server refuses the job.
-    JobRefused,
-    /// The cluster did not allow the job: a quota, an admission policy, a namespace that goes away.
-    JobDenied,
-    /// A job of this name exists and belongs to somebody else.
-    NameConflict,
-}
-
-impl SkipReason {
-    pub const ALL: [Self; 10] = [
-        Self::PreviousRunActive,
-        Self::StartingDeadlineExceeded,
-        Self::Missed,
-        Self::Suspended,
-        Self::Halted,
-        Self::ScheduleChanged,
-        Self::InvalidTemplate,
-        Self::JobRefused,
-        Self::JobDenied,
-        Self::NameConflict,
-    ];
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::PreviousRunActive => "PreviousRunActive",
-            Self::StartingDeadlineExceeded => "StartingDeadlineExceeded",
-            Self::Missed => "Missed",
-            Self::Suspended => "Suspended",
-            Self::Halted => "Halted",
-            Self::ScheduleChanged => "ScheduleChanged",
-            Self::InvalidTemplate => "InvalidTemplate",
-            Self::JobRefused => "JobRefused",
-            Self::JobDenied => "JobDenied",
-            Self::NameConflict => "NameConflict",
-        }
+reasons! {
+    /// The closed list of reasons why a slot was not run.
+    #[derive(JsonSchema, Serialize, Deserialize)]
+    pub enum SkipReason {
+        /// The next slot came while an earlier run was still active.
+        PreviousRunActive,
+        /// It could not start within `startingDeadlineSeconds`.
+        StartingDeadlineExceeded,
+        /// Nobody could start it at its time: the operator did not run, or the clock was set forward.
+        Missed,
+        /// It was waiting when `suspend` was set.
+        Suspended,
+        /// Too many runs in a row have failed.
+        Halted,
+        /// It was still to start when `schedule`, `timeZone` or `jitterSeconds` was changed.
+        ScheduleChanged,
+        /// No job can be made of the template.
+        InvalidTemplate,
+        /// The API server refuses the job.
+        JobRefused,
+        /// The cluster did not allow the job: a quota, an admission policy, a namespace that goes away.
+        JobDenied,
+        /// A job of this name exists and belongs to somebody else.
+        NameConflict,
     }
 }
 
@@ -362,65 +335,30 @@ pub enum RunResult {
     Deleted,
 }
 
-/// The closed list of reasons of a schedule's conditions; that of `Ready` is the state word that kubectl shows.
-/// `LastRunSucceeded` has the reason of the run's job.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ScheduleReason {
-    /// The next slot is waited for.
-    Scheduled,
-    /// A run is active.
-    Running,
-    /// A slot is due and waits for an earlier run.
-    Waiting,
-    Suspended,
-    /// Too many runs in a row have failed.
-    Halted,
-    InvalidSchedule,
-    InvalidTimeZone,
-    InvalidTemplate,
-    /// The API server refused the last job.
-    JobRefused,
-    /// The cluster does not allow a job now; it is tried again.
-    JobDenied,
-    /// A job of that name exists and belongs to somebody else.
-    NameConflict,
-    /// Slots up to a later time than now are dealt with: the clock was set back.
-    ClockBehind,
-    NoRunYet,
-}
-
-impl ScheduleReason {
-    pub const ALL: [Self; 13] = [
-        Self::Scheduled,
-        Self::Running,
-        Self::Waiting,
-        Self::Suspended,
-        Self::Halted,
-        Self::InvalidSchedule,
-        Self::InvalidTimeZone,
-        Self::InvalidTemplate,
-        Self::JobRefused,
-        Self::JobDenied,
-        Self::NameConflict,
-        Self::ClockBehind,
-        Self::NoRunYet,
-    ];
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Scheduled => "Scheduled",
-            Self::Running => "Running",
-            Self::Waiting => "Waiting",
-            Self::Suspended => "Suspended",
-            Self::Halted => "Halted",
-            Self::InvalidSchedule => "InvalidSchedule",
-            Self::InvalidTimeZone => "InvalidTimeZone",
-            Self::InvalidTemplate => "InvalidTemplate",
-            Self::JobRefused => "JobRefused",
-            Self::JobDenied => "JobDenied",
-            Self::NameConflict => "NameConflict",
-            Self::ClockBehind => "ClockBehind",
-            Self::NoRunYet => "NoRunYet",
-        }
+reasons! {
+    /// The closed list of reasons of a schedule's conditions; that of `Ready` is the state word that kubectl shows.
+    /// `LastRunSucceeded` has the reason of the run's job.
+    pub enum ScheduleReason {
+        /// The next slot is waited for.
+        Scheduled,
+        /// A run is active.
+        Running,
+        /// A slot is due and waits for an earlier run.
+        Waiting,
+        Suspended,
+        /// Too many runs in a row have failed.
+        Halted,
+        InvalidSchedule,
+        InvalidTimeZone,
+        InvalidTemplate,
+        /// The API server refused the last job.
+        JobRefused,
+        /// The cluster does not allow a job now; it is tried again.
+        JobDenied,
+        /// A job of that name exists and belongs to somebody else.
+        NameConflict,
+        /// Slots up to a later time than now are dealt with: the clock was set back.
+        ClockBehind,
+        NoRunYet,
     }
 }

@@ -244,13 +244,21 @@ pub(super) fn message(error: &kube::Error) -> String {
 
 /// The object breaks the schema or a rule.
 pub(super) fn refused(error: &kube::Error) -> bool {
-    status(error).is_some_and(kube::core::Status::is_invalid)
+    status(error).is_some_and(|status| status.is_invalid() && !is_of_policy(status))
 }
 
-/// 403 is a quota, an admission policy or a namespace that goes away; 422 a template that no pod can have.
-/// Both may change without the job, and neither is the work's fault.
+/// The cluster's policy denies what is valid by itself. It answers 422 as well where it gives no `reason` of its own.
+/// <https://kubernetes.io/docs/reference/access-authn-authz/validating-admission-policy/>
+fn is_of_policy(status: &kube::core::Status) -> bool {
+    status
+        .message
+        .contains(" is forbidden: ValidatingAdmissionPolicy '")
+}
+
+/// 403 is a quota, an admission policy or a namespace that goes away; 422 a template that no pod can have, or a policy.
+/// All may change without the job, and none is the work's fault.
 pub(super) fn is_denied(error: &kube::Error) -> bool {
-    refused(error) || status(error).is_some_and(kube::core::Status::is_forbidden)
+    status(error).is_some_and(|status| status.is_invalid() || status.is_forbidden())
 }
 
 fn patched(answer: Result<CompactionJob, Error>) -> Result<Patched, Error> {
@@ -275,5 +283,33 @@ pub(super) fn gone<T>(answer: Result<T, Error>) -> Result<(), Error> {
             Ok(())
         }
         other => other.map(drop),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::Status;
+
+    use super::*;
+
+    fn error(message: &str, reason: &str, code: u16) -> kube::Error {
+        kube::Error::Api(Status::failure(message, reason).with_code(code).boxed())
+    }
+
+    #[test]
+    fn a_policy_that_gives_no_reason_denies_what_is_valid() {
+        let denied = "compactionjobs.compaction.dev \"logs-m1\" is forbidden: ValidatingAdmissionPolicy 'frozen' with \
+                      binding 'frozen' denied request: nothing is compacted during the audit";
+        for (reason, code) in [("Invalid", 422), ("Forbidden", 403)] {
+            let error = error(denied, reason, code);
+            assert_eq!((refused(&error), is_denied(&error)), (false, true), "{reason}");
+        }
+    }
+
+    #[test]
+    fn what_breaks_a_rule_is_refused_whatever_its_name() {
+        let invalid = "CompactionJob.compaction.dev \"ValidatingAdmissionPolicy\" is invalid: spec.output.prefix: Required";
+        assert!(refused(&error(invalid, "Invalid", 422)));
+        assert!(!refused(&error("exceeded quota", "Forbidden", 403)));
     }
 }

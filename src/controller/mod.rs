@@ -5,6 +5,8 @@ mod cluster;
 mod context;
 mod decide;
 mod http;
+#[cfg(test)]
+mod kstatus;
 mod lease;
 mod memory;
 mod metrics;

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::cluster::{Cluster, MANAGER};
 use super::say::say;
-use super::schedule::{Schedule, Status, Triggered, triggered};
+use super::schedule::{Schedule, Status, Triggered, state, triggered};
 use super::status;
 use super::target::{Kind, Target};
 use super::{Error, follow};
@@ -65,34 +65,36 @@ pub(super) async fn run(cluster: &Cluster, name: &str) -> Result<(), Error> {
     };
     let before = cluster.object(&target).await?;
     let trigger = token();
-    cluster
+    let patched = cluster
         .patch_spec(&target, json!({"manualTrigger": trigger}))
         .await?;
     say(&format!("{target}: spec.manualTrigger is {trigger} now"))?;
     warn(&before, "manualTrigger");
-    let before = schedule(&target, &before)?.status;
-    match within(START, started(cluster, &target, &trigger, &before)).await {
+    let mut seen = schedule(&target, &patched)?.status;
+    match within(START, started(cluster, &target, &trigger, &mut seen)).await {
         Ok(Ok(Triggered::Started(job))) => say(&format!(
             "compactionjob.compaction.dev/{job} is started; kubectl compaction status {job} -w"
         )),
-        Ok(Ok(Triggered::Skipped(why))) => Err(Error::NotRun {
+        Ok(Ok(Triggered::NotStarted(why))) => Err(Error::NotRun {
             name: name.to_owned(),
             why,
         }),
         Ok(Err(error)) => Err(error),
         Err(_) => say(&format!(
             "the operator has not started it within {} s, and may still do so: kubectl compaction status \
-             schedule/{name}",
-            START.as_secs()
+             schedule/{name}\n{}",
+            START.as_secs(),
+            state(&seen)
         )),
     }
 }
 
+/// `seen`: the status at the last look.
 async fn started(
     cluster: &Cluster,
     target: &Target,
     trigger: &str,
-    before: &Status,
+    seen: &mut Status,
 ) -> Result<Triggered, Error> {
     let call = format!("watch the schedule {}", target.name);
     let only = watcher::Config::default().fields(&format!("metadata.name={}", target.name));
@@ -101,10 +103,11 @@ async fn started(
         match changes.next().await.transpose() {
             Ok(object) => {
                 let Some(object) = object else { continue };
-                let status = schedule(target, &object)?.status;
-                if let Some(outcome) = triggered(&target.name, trigger, before, &status) {
+                let schedule = schedule(target, &object)?;
+                if let Some(outcome) = triggered(&target.name, trigger, seen, &schedule) {
                     return Ok(outcome);
                 }
+                *seen = schedule.status;
             }
             Err(error) => drop(follow::for_good(cluster, &call, error)?),
         }

@@ -16,6 +16,9 @@ use crate::api::{condition, conditions};
 pub(super) struct Schedule {
     pub spec: Spec,
     pub status: Status,
+    /// That of the spec.
+    #[serde(skip)]
+    pub generation: Option<i64>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -28,6 +31,7 @@ pub(super) struct Spec {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct Status {
+    pub observed_generation: i64,
     pub conditions: Vec<Condition>,
     pub effective_schedule: Option<String>,
     pub last_successful_time: Option<Time>,
@@ -36,11 +40,12 @@ pub(super) struct Status {
     pub last_skip: Option<Skip>,
     pub consecutive_failures: i64,
     pub last_manual_trigger: Option<String>,
+    pub manual_runs: i64,
     pub active: Vec<Run>,
     pub last_run: Option<Run>,
 }
 
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct Skip {
     /// Absent: a run that somebody had started.
@@ -61,7 +66,18 @@ pub(super) struct Run {
 
 impl Schedule {
     pub(super) fn of(object: &DynamicObject) -> Result<Self, serde_json::Error> {
-        Self::deserialize(&object.data)
+        let schedule = Self::deserialize(&object.data)?;
+        Ok(Self {
+            generation: object.metadata.generation,
+            ..schedule
+        })
+    }
+
+    /// Whether somebody has to change the spec, as it is now, before anything is run.
+    fn is_stalled(&self) -> bool {
+        let status = &self.status;
+        let stalled = condition(&status.conditions, conditions::STALLED);
+        Some(status.observed_generation) >= self.generation && stalled.is_some_and(|c| c.status == "True")
     }
 }
 
@@ -105,7 +121,8 @@ pub(super) fn lines(object: &DynamicObject, schedule: &Schedule, now: Timestamp)
     lines
 }
 
-fn state(status: &Status) -> String {
+/// The state's word and message, as the operator has it.
+pub(super) fn state(status: &Status) -> String {
     match condition(&status.conditions, conditions::READY) {
         Some(ready) if ready.message.is_empty() => ready.reason.clone(),
         Some(ready) => format!("{}: {}", ready.reason, ready.message),
@@ -152,26 +169,22 @@ fn why(skip: &Skip) -> String {
 pub(super) enum Triggered {
     /// The job's name.
     Started(String),
-    Skipped(String),
+    /// And why. Where the spec is at fault, the trigger is obeyed when that is mended.
+    NotStarted(String),
 }
 
-/// `before`: the status when the trigger was set. `None`: the operator has not dealt with the trigger yet.
-pub(super) fn triggered(name: &str, trigger: &str, before: &Status, status: &Status) -> Option<Triggered> {
+/// `before`: the status at the last look, at which the trigger was not obeyed. `None`: it still is not, and may be yet.
+pub(super) fn triggered(name: &str, trigger: &str, before: &Status, seen: &Schedule) -> Option<Triggered> {
+    let status = &seen.status;
     if status.last_manual_trigger.as_deref() != Some(trigger) {
-        return None;
+        return seen.is_stalled().then(|| Triggered::NotStarted(state(status)));
     }
-    let is_manual = |run: &&Run| run.name.starts_with(&format!("{name}-m"));
-    let was_there = |run: &&Run| {
-        let mut earlier = before.active.iter().chain(&before.last_run);
-        earlier.any(|earlier| earlier.uid == run.uid)
-    };
-    let mut runs = status.last_run.iter().chain(&status.active);
-    if let Some(run) = runs.find(|run| is_manual(run) && !was_there(run)) {
-        return Some(Triggered::Started(run.name.clone()));
+    // The operator writes both at once.
+    if status.manual_runs > before.manual_runs {
+        return Some(Triggered::Started(format!("{name}-m{}", status.manual_runs)));
     }
-    let skip = status.last_skip.as_ref().filter(|skip| skip.slot_time.is_none());
-    let skip = skip.filter(|_| status.last_skip != before.last_skip)?;
-    Some(Triggered::Skipped(why(skip)))
+    let why = status.last_skip.as_ref().map_or_else(|| state(status), why);
+    Some(Triggered::NotStarted(why))
 }
 
 #[cfg(test)]
@@ -192,8 +205,22 @@ mod tests {
         lines(&object, &schedule, "2026-01-01T03:10:00Z".parse().unwrap()).join("\n")
     }
 
-    fn status(status: Value) -> Status {
-        serde_json::from_value(status).unwrap()
+    /// A schedule of the second generation, at which the operator has looked.
+    fn seen(status: Value) -> Schedule {
+        let mut all = json!({"observedGeneration": 2});
+        json_patch::merge(&mut all, &status);
+        Schedule {
+            status: serde_json::from_value(all).unwrap(),
+            generation: Some(2),
+            ..Schedule::default()
+        }
+    }
+
+    fn condition_of(type_: &str, status: &str, reason: &str, message: &str) -> Value {
+        json!({
+            "type": type_, "status": status, "reason": reason, "message": message,
+            "lastTransitionTime": "2026-01-01T00:00:00Z",
+        })
     }
 
     #[test]
@@ -235,43 +262,51 @@ to let it go on: kubectl compaction resume schedule/hourly";
     }
 
     #[test]
-    fn a_run_that_was_started_is_told_from_earlier_ones() {
-        let before = status(json!({
-            "lastManualTrigger": "old", "lastRun": {"name": "hourly-m00000001", "uid": "a"},
-        }));
-        assert_eq!(triggered("hourly", "new", &before, &before), None);
-        let seen = status(json!({
-            "lastManualTrigger": "new", "lastRun": {"name": "hourly-m00000001", "uid": "a"},
-        }));
+    fn a_run_that_was_started_is_known_by_its_number() {
+        let before = seen(json!({"lastManualTrigger": "old", "manualRuns": 1}));
+        let became = |after: &Schedule| triggered("hourly", "new", &before.status, after);
+        assert_eq!(became(&before), None, "it is still to come");
+        let another = seen(json!({"lastManualTrigger": "of somebody else", "manualRuns": 2}));
+        assert_eq!(became(&another), None);
+        let started = seen(json!({"lastManualTrigger": "new", "manualRuns": 2}));
+        assert_eq!(became(&started), Some(Triggered::Started("hourly-m2".to_owned())));
+    }
+
+    #[test]
+    fn a_run_that_was_refused_is_told_with_the_reason_also_if_it_is_that_of_the_last_one() {
+        let skip = json!({"reason": "JobRefused", "message": "no bucket"});
+        let before = seen(json!({"lastManualTrigger": "old", "manualRuns": 1, "lastSkip": skip}));
+        let refused = seen(json!({"lastManualTrigger": "new", "manualRuns": 1, "lastSkip": skip}));
         assert_eq!(
-            triggered("hourly", "new", &before, &seen),
-            None,
-            "it is still to come"
-        );
-        let started = status(json!({
-            "lastManualTrigger": "new",
-            "lastRun": {"name": "hourly-29454240", "uid": "c"},
-            "active": [{"name": "hourly-m00000001", "uid": "a"}, {"name": "hourly-m00000002", "uid": "b"}],
-        }));
-        assert_eq!(
-            triggered("hourly", "new", &before, &started),
-            Some(Triggered::Started("hourly-m00000002".to_owned()))
+            triggered("hourly", "new", &before.status, &refused),
+            Some(Triggered::NotStarted("JobRefused: no bucket".to_owned()))
         );
     }
 
     #[test]
-    fn a_run_that_was_refused_is_told_with_the_reason() {
-        let before = status(json!({"lastSkip": {"reason": "JobDenied", "message": "a quota"}}));
-        let same = status(
-            json!({"lastManualTrigger": "new", "lastSkip": {"reason": "JobDenied", "message": "a quota"}}),
-        );
-        assert_eq!(triggered("hourly", "new", &before, &same), None);
-        let skipped = status(
-            json!({"lastManualTrigger": "new", "lastSkip": {"reason": "JobRefused", "message": "no bucket"}}),
-        );
-        assert_eq!(
-            triggered("hourly", "new", &before, &skipped),
-            Some(Triggered::Skipped("JobRefused: no bucket".to_owned()))
-        );
+    fn a_run_that_waits_for_a_change_of_the_spec_is_told_once_the_operator_has_seen_the_spec() {
+        let conditions = json!([
+            condition_of("Ready", "False", "InvalidTemplate", "${day} is not known"),
+            condition_of("Stalled", "True", "InvalidTemplate", "${day} is not known"),
+        ]);
+        let mut after = seen(json!({"conditions": conditions}));
+        let became = |after: &Schedule| triggered("hourly", "new", &Status::default(), after);
+        let why = "InvalidTemplate: ${day} is not known".to_owned();
+        assert_eq!(became(&after), Some(Triggered::NotStarted(why)));
+        after.generation = Some(3);
+        assert_eq!(became(&after), None, "that was said of an earlier spec");
+    }
+
+    #[test]
+    fn a_run_that_waits_for_the_cluster_or_an_earlier_run_is_waited_for() {
+        for reason in ["Waiting", "JobDenied"] {
+            let conditions = json!([
+                condition_of("Ready", "False", reason, "not now"),
+                condition_of("Stalled", "False", reason, ""),
+            ]);
+            let after = seen(json!({"conditions": conditions}));
+            assert_eq!(triggered("hourly", "new", &Status::default(), &after), None);
+            assert_eq!(state(&after.status), format!("{reason}: not now"));
+        }
     }
 }

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use kube::ResourceExt;
 
-use super::words::{bar, bytes, count, length, since, table, until};
+use super::words::{Screen, bar, bytes, count, length, since, table, until};
 use crate::api::names::pod_name;
 use crate::api::{CompactionJob, CompactionJobStatus, Mode, ShardStatus, condition, conditions};
 
@@ -51,12 +51,28 @@ pub(super) fn state(job: &CompactionJob) -> String {
 
 /// All of it.
 pub(super) fn lines(job: &CompactionJob, now: Timestamp) -> Vec<String> {
+    lines_with(usize::MAX, job, now)
+}
+
+/// With as many shards as a screen has room for, and how many more there are.
+pub(super) fn lines_on(screen: Screen, job: &CompactionJob, now: Timestamp) -> Vec<String> {
+    let shards = job.status.as_ref().map_or(0, |status| status.shards.len());
+    let fewer = (0..=shards).rev();
+    let mut fewer = fewer.map(|shown| lines_with(shown, job, now));
+    let fits = fewer.find(|lines| screen.holds(lines));
+    fits.unwrap_or_else(|| lines_with(0, job, now))
+}
+
+/// With no more than so many shards.
+fn lines_with(limit: usize, job: &CompactionJob, now: Timestamp) -> Vec<String> {
     let nothing = CompactionJobStatus::default();
     let status = job.status.as_ref().unwrap_or(&nothing);
     let mut lines = table(&facts(job, status, now));
     if !status.shards.is_empty() {
+        let shown = at_most(limit, &status.shards);
         lines.push(String::new());
-        lines.extend(table(&shards(job, status, now)));
+        lines.extend(table(&shards(&shown, job, status, now)));
+        lines.extend(not_shown(status.shards.len() - shown.len(), job));
     }
     if !status.failures.is_empty() {
         lines.push(String::new());
@@ -186,7 +202,29 @@ fn disposed(status: &CompactionJobStatus) -> Option<String> {
     ))
 }
 
-fn shards(job: &CompactionJob, status: &CompactionJobStatus, now: Timestamp) -> Vec<Vec<String>> {
+/// Those that are done are left out first.
+fn at_most(limit: usize, shards: &[ShardStatus]) -> Vec<&ShardStatus> {
+    let mut shown: Vec<&ShardStatus> = shards.iter().collect();
+    shown.sort_by_key(|shard| (shard.is_done(), shard.index));
+    shown.truncate(limit);
+    shown.sort_by_key(|shard| shard.index);
+    shown
+}
+
+fn not_shown(shards: usize, job: &CompactionJob) -> Option<String> {
+    let shards = (shards > 0).then(|| count(shards as i64, "more shard", "more shards"))?;
+    let name = job.name_any();
+    Some(format!(
+        "and {shards}; all of them: kubectl compaction status {name}"
+    ))
+}
+
+fn shards(
+    shown: &[&ShardStatus],
+    job: &CompactionJob,
+    status: &CompactionJobStatus,
+    now: Timestamp,
+) -> Vec<Vec<String>> {
     let head = [
         "SHARD",
         "STATE",
@@ -200,7 +238,7 @@ fn shards(job: &CompactionJob, status: &CompactionJobStatus, now: Timestamp) -> 
         "REFUSED",
     ];
     let head = head.map(str::to_owned).to_vec();
-    let rows = status.shards.iter().map(|shard| {
+    let rows = shown.iter().map(|shard| {
         let checkpoint = &shard.checkpoint;
         let age = checkpoint.time.as_ref().filter(|_| checkpoint.sequence > 0);
         vec![

@@ -11,8 +11,8 @@ use kube::ResourceExt as _;
 
 use super::cluster::Cluster;
 use super::say::say;
-use super::status::{End, end, lines, news};
-use super::words::since;
+use super::status::{End, end, lines, lines_on, news};
+use super::words::{Screen, since};
 use super::{Error, follow};
 use crate::api::CompactionJob;
 
@@ -59,6 +59,17 @@ pub(super) async fn watch(cluster: &Cluster, job: CompactionJob) -> Result<End, 
     }
 }
 
+/// As indicatif takes it, which cuts off what is more.
+fn screen() -> Screen {
+    let size = rustix::termios::tcgetwinsize(std::io::stdout()).ok();
+    let size = size.filter(|size| size.ws_row > 0 && size.ws_col > 0);
+    let (rows, columns) = size.map_or((24, 80), |size| (size.ws_row, size.ws_col));
+    Screen {
+        rows: rows.into(),
+        columns: columns.into(),
+    }
+}
+
 /// What was shown last, and where.
 struct View {
     /// The lines that are drawn anew; without a terminal there are none.
@@ -102,11 +113,14 @@ impl View {
     fn redraw(&self, job: &CompactionJob) {
         let Some(live) = &self.live else { return };
         let now = Timestamp::now();
-        let mut lines = lines(job, now);
-        if let Some((when, why)) = &self.broken {
+        let mut screen = screen();
+        let broken = self.broken.as_ref().map(|(when, why)| {
             let age = since(*when, now);
-            lines.push(format!("\nthe watch broke {age} ago, and is begun again: {why}"));
-        }
+            format!("\nthe watch broke {age} ago, and is begun again: {why}")
+        });
+        screen.rows = screen.rows.saturating_sub(screen.rows_of(broken.as_slice()));
+        let mut lines = lines_on(screen, job, now);
+        lines.extend(broken);
         live.set_message(lines.join("\n"));
         live.tick();
     }

@@ -63,6 +63,26 @@ pub(super) fn table(rows: &[Vec<String>]) -> Vec<String> {
     rows.iter().map(line).collect()
 }
 
+/// A terminal's size.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Screen {
+    pub rows: usize,
+    pub columns: usize,
+}
+
+impl Screen {
+    pub(super) fn holds(self, lines: &[String]) -> bool {
+        self.rows_of(lines) <= self.rows
+    }
+
+    /// A line that is longer than a row takes several.
+    pub(super) fn rows_of(self, lines: &[String]) -> usize {
+        let rows = |line: &str| line.chars().count().div_ceil(self.columns).max(1);
+        let lines = lines.iter().flat_map(|line| line.split('\n'));
+        lines.map(rows).sum()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -86,6 +106,16 @@ mod tests {
         assert_eq!(bar(8, 8), "[====================]");
         assert_eq!(bar(0, 0), "[====================]");
         assert_eq!(bar(9, 8), "[====================]");
+    }
+
+    #[test]
+    fn a_line_that_is_longer_than_a_row_takes_several() {
+        let screen = Screen { rows: 4, columns: 3 };
+        let holds = |lines: &[&str]| screen.holds(&lines.iter().map(ToString::to_string).collect::<Vec<_>>());
+        assert!(holds(&["abc", "", "abcd"]));
+        assert!(!holds(&["abc", "", "abcd", ""]));
+        assert!(holds(&["a\nb\nc\nd"]));
+        assert!(!holds(&["a\nb\nc\nd\ne"]));
     }
 
     #[test]

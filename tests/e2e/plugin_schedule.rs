@@ -99,14 +99,17 @@ fn a_schedule_that_cannot_run_is_told_by_the_plugin() {
     // What the template becomes is refused: source and output are the same.
     let clash = json!({"source": {"prefix": "${date:in}/"}, "output": {"prefix": "in/out/"}});
     edit(&site, SCHEDULE, &json!({"jobTemplate": {"spec": clash}}));
-    let refused = plugin.refuses(&site, &["run", SCHEDULE]);
-    assert_contains(
-        &refused,
-        &[
-            "the schedule by-plugin did not start a run: JobRefused: ",
-            "may not contain each other",
-        ],
-    );
+    // The second refusal is the same as the first, word for word.
+    for _ in 0..2 {
+        let refused = plugin.refuses(&site, &["run", SCHEDULE]);
+        assert_contains(
+            &refused,
+            &[
+                "the schedule by-plugin did not start a run: JobRefused: ",
+                "may not contain each other",
+            ],
+        );
+    }
     assert_contains(
         &plugin.says(&site, &["status", AS_TARGET]),
         &[
@@ -114,7 +117,34 @@ fn a_schedule_that_cannot_run_is_told_by_the_plugin() {
             "Missed    0; the last: a manual run, JobRefused: ",
         ],
     );
+    let unknown = json!({"source": {"prefix": "${day}/"}});
+    edit(&site, SCHEDULE, &json!({"jobTemplate": {"spec": unknown}}));
+    assert_contains(
+        &plugin.refuses(&site, &["run", SCHEDULE]),
+        &[
+            "the schedule by-plugin did not start a run: InvalidTemplate: ",
+            "${day} is not known",
+        ],
+    );
     assert_eq!(runs(&site, SCHEDULE).len(), 0);
+
+    // Its run does not end by itself, and the next one waits for it.
+    let no_keys = json!({
+        "source": {"prefix": "in/"},
+        "output": {"prefix": "out/"},
+        "storage": {"s3": {"credentialsSecretRef": {"name": "no-such-secret"}}},
+    });
+    edit(&site, SCHEDULE, &json!({"jobTemplate": {"spec": no_keys}}));
+    // What the mistake held up.
+    until_state(&site, SCHEDULE, "Running");
+    assert_contains(
+        &plugin.says(&site, &["run", SCHEDULE]),
+        &[
+            "the operator has not started it within 20 s, and may still do so",
+            "Waiting: the run of manualTrigger waits for by-plugin-m1, which is active",
+        ],
+    );
+    assert_eq!(runs(&site, SCHEDULE).len(), 1);
 
     assert_contains(
         &plugin.refuses(&site, &["run", "by-plugni"]),

@@ -3,8 +3,8 @@
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use crate::cluster::said;
-use crate::site::{OPERATOR, Site, condition, text_of};
+use crate::cluster::{feed, said};
+use crate::site::{KEYS, OPERATOR, Site, condition, text_of};
 use crate::sources::{assert_compacted, put_named};
 use crate::watch;
 
@@ -59,6 +59,22 @@ fn compacted(site: &Site, name: &str) -> Vec<i64> {
     sources.filter(|sources| *sources > 0).collect()
 }
 
+fn names(runs: &[Value]) -> Vec<String> {
+    runs.iter().map(|run| text_of(&run["metadata"]["name"])).collect()
+}
+
+/// Of each slot since the first one there is a run.
+#[track_caller]
+fn assert_in_a_row(site: &Site, name: &str) {
+    let names = names(&runs(site, name));
+    let minute = |name: &String| name.rsplit_once('-').unwrap().1.parse::<i64>().unwrap();
+    let minutes: Vec<i64> = names.iter().map(minute).collect();
+    let (first, last) = (minutes[0], minutes[minutes.len() - 1]);
+    assert_eq!(minutes, (first..=last).collect::<Vec<_>>(), "{names:?}");
+    let schedule = site.get("compactionschedule", name);
+    assert_eq!(schedule["status"]["missedRuns"], 0, "{:#}", schedule["status"]);
+}
+
 /// Puts `objects` more objects, and waits until the runs have compacted `total` in all.
 #[track_caller]
 fn arrive(site: &Site, name: &str, objects: usize, total: i64) {
@@ -83,9 +99,13 @@ fn wait_for(minute: Timestamp) {
 #[test]
 fn each_slot_takes_only_new_work_through_a_restart_and_a_missed_slot() {
     let site = Site::new("schedule");
-    put_named(&site.bucket, "first", 24);
     site.apply(&schedule(&site, SCHEDULE, json!({})));
-    arrive(&site, "second", 24, 48);
+    for (name, total) in [("first", 24), ("second", 48), ("third", 72)] {
+        arrive(&site, name, 24, total);
+    }
+    let sources = compacted(&site, SCHEDULE);
+    assert!(sources.len() >= 3, "{sources:?}");
+    assert_in_a_row(&site, SCHEDULE);
     let line = site.kubectl(&["get", "cpts", SCHEDULE]);
     for word in [
         "SCHEDULE",
@@ -104,17 +124,17 @@ fn each_slot_takes_only_new_work_through_a_restart_and_a_missed_slot() {
         let name = text_of(&pod["metadata"]["name"]);
         site.kubectl(&["delete", "pod", &name, "--force", "--grace-period=0"]);
     }
-    arrive(&site, "third", 24, 72);
+    arrive(&site, "fourth", 24, 96);
 
     // Of two slots without an operator, one is run.
     scale(&site, "0");
     let minute = Timestamp::now().as_second() / 60;
     let missed = Timestamp::from_second((minute + 1) * 60).unwrap();
-    put_named(&site.bucket, "fourth", 24);
+    put_named(&site.bucket, "fifth", 24);
     let before = site.get("compactionschedule", SCHEDULE);
     wait_for(missed + SignedDuration::from_secs(60));
     scale(&site, "1");
-    arrive(&site, "fifth", 0, 96);
+    arrive(&site, "none", 0, 120);
     let after = until(&site, "a missed slot", SCHEDULE, |schedule| {
         schedule["status"]["lastSkip"]
             .is_object()
@@ -126,8 +146,6 @@ fn each_slot_takes_only_new_work_through_a_restart_and_a_missed_slot() {
     assert_eq!(after["status"]["lastSkip"]["slotTime"], missed.to_string());
 
     // Nothing was run twice, nothing taken twice, and nothing lost.
-    let sources = compacted(&site, SCHEDULE);
-    assert!(sources.len() >= 3, "{sources:?}");
     assert_compacted(&site.bucket);
     let metrics = site.operator_says("metrics");
     for name in [
@@ -212,6 +230,113 @@ fn a_suspended_schedule_runs_by_hand_and_says_why_a_job_is_refused() {
         let (_, _, message) = condition(schedule, "Ready");
         message.contains("${day} is not known").then_some(())
     });
+}
+
+/// Waits until this run, which a trigger has started, has succeeded.
+#[track_caller]
+fn until_run_succeeded(site: &Site, name: &str, run: &str) {
+    until(site, &format!("the success of {run}"), name, |schedule| {
+        let last = &schedule["status"]["lastRun"];
+        (last["name"] == run && last["result"] == "Succeeded").then_some(())
+    });
+}
+
+#[test]
+fn runs_that_are_through_are_deleted_but_for_as_many_as_are_to_be_kept() {
+    let site = Site::new("schedule-history");
+    put_named(&site.bucket, "first", 24);
+    // Its slots are far away.
+    let spec = json!({"schedule": "0 0 29 2 *", "successfulJobsHistoryLimit": 1});
+    site.apply(&schedule(&site, "history", spec));
+    for number in 1..=3 {
+        edit(&site, "history", &json!({"manualTrigger": number.to_string()}));
+        until_run_succeeded(&site, "history", &format!("history-m{number}"));
+    }
+    watch::ask("the end of the older runs", || {
+        (names(&runs(&site, "history")) == ["history-m3"]).then_some(())
+    });
+    assert_compacted(&site.bucket);
+}
+
+#[test]
+fn a_run_that_cannot_start_is_replaced_by_the_next_one() {
+    let site = Site::new("schedule-replace");
+    put_named(&site.bucket, "first", 24);
+    let keys = |name: &str| json!({"storage": {"s3": {"credentialsSecretRef": {"name": name}}}});
+    let spec = json!({
+        "schedule": "0 0 29 2 *",
+        "concurrencyPolicy": "Replace",
+        "manualTrigger": "one",
+        "jobTemplate": {"spec": keys("no-such-secret")},
+    });
+    site.apply(&schedule(&site, "replace", spec));
+    until_state(&site, "replace", "Running");
+    assert_eq!(names(&runs(&site, "replace")), ["replace-m1"]);
+    let mended = json!({"manualTrigger": "two", "jobTemplate": {"spec": keys(KEYS)}});
+    edit(&site, "replace", &mended);
+    until_run_succeeded(&site, "replace", "replace-m2");
+    assert_eq!(names(&runs(&site, "replace")), ["replace-m2"]);
+    assert_compacted(&site.bucket);
+    let schedule = site.get("compactionschedule", "replace");
+    assert_eq!(schedule["status"]["missedRuns"], 0);
+    let events = site.kubectl(&[
+        "get",
+        "events",
+        "--field-selector",
+        "involvedObject.kind=CompactionSchedule",
+    ]);
+    assert!(
+        events.contains("replace-m1 is deleted: the run of manualTrigger replaces it"),
+        "{events}"
+    );
+}
+
+#[test]
+fn a_job_that_a_policy_denies_is_made_when_the_policy_is_gone() {
+    let site = Site::new("schedule-denied");
+    put_named(&site.bucket, "first", 24);
+    let name = site.namespace.as_str();
+    let (policy, binding) = ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding");
+    let apply = |kind: &str, spec: Value| {
+        site.apply(&json!({
+            "apiVersion": "admissionregistration.k8s.io/v1",
+            "kind": kind,
+            "metadata": {"name": name},
+            "spec": spec,
+        }));
+    };
+    // Without a reason of its own, it answers as a rule of the resource does.
+    apply(
+        policy,
+        json!({
+            "matchConstraints": {"resourceRules": [{
+                "apiGroups": ["compaction.dev"],
+                "apiVersions": ["*"],
+                "operations": ["CREATE"],
+                "resources": ["compactionjobs"],
+            }]},
+            "validations": [{"expression": "false", "message": "nothing is compacted today"}],
+        }),
+    );
+    let only_here = json!({"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": name}}});
+    apply(
+        binding,
+        json!({"policyName": name, "validationActions": ["Deny"], "matchResources": only_here}),
+    );
+    let probe = site.job("probe", json!({}));
+    watch::ask("the policy to be enforced", || {
+        let mut create = site.command(&["create", "--dry-run=server", "-f", "-"]);
+        let said = said(&feed(&mut create, &probe));
+        said.contains("nothing is compacted today").then_some(())
+    });
+
+    let spec = json!({"schedule": "0 0 29 2 *", "manualTrigger": "one"});
+    site.apply(&schedule(&site, "denied", spec));
+    let message = until_state(&site, "denied", "JobDenied");
+    assert!(message.contains("nothing is compacted today"), "{message}");
+    site.kubectl(&["delete", &format!("{policy},{binding}"), name]);
+    until_run_succeeded(&site, "denied", "denied-m1");
+    assert_compacted(&site.bucket);
 }
 
 #[test]

@@ -92,15 +92,6 @@ impl Deciding<'_> {
         );
     }
 
-    /// What was not said anew still holds, for the spec that was looked at: `kubectl wait` takes no notice of a condition
-    /// that speaks of an earlier one.
-    pub(super) fn confirm_conditions(&mut self) {
-        let generation = self.next.observed_generation;
-        for condition in &mut self.next.conditions {
-            condition.observed_generation = Some(generation);
-        }
-    }
-
     /// The conditions of a job that is neither finished nor failed. What is published stays published.
     pub(super) fn set_states(&mut self, reason: Reason, message: &str) {
         let published = self.next.is_announced();

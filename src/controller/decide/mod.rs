@@ -23,7 +23,7 @@ use super::overlap::predecessor;
 use super::patch::difference;
 use crate::api::{
     CompactionJob, CompactionJobStatus, DisposeStatus, Duty, FINALIZER, Reason, ShardStatus, condition,
-    conditions as types,
+    conditions as types, confirm_conditions,
 };
 
 /// How often a job that waits for another one looks whether its turn has come.
@@ -121,7 +121,7 @@ pub fn decide(observed: &Observed<'_>) -> Result<Decision, serde_json::Error> {
         expired: false,
     };
     deciding.decide();
-    deciding.confirm_conditions();
+    confirm_conditions(&mut deciding.next.conditions, deciding.next.observed_generation);
     let Deciding {
         next,
         mut stop,

@@ -38,6 +38,9 @@ mod event {
     pub const HALTED: &str = "Halted";
 }
 
+/// Why a slot was not run whose time was another one by then.
+const CHANGED: &str = "schedule, timeZone or jitterSeconds was changed before it started";
+
 /// What is known of a schedule at one moment.
 pub(super) struct Observed<'a> {
     pub schedule: &'a CompactionSchedule,
@@ -205,27 +208,28 @@ impl Deciding<'_> {
         });
     }
 
-    /// Slots of another schedule, or of a time when none was to run, are not made up for.
+    /// Slots of another schedule, or of a time when none was to run, are not made up for. Those whose start is still to
+    /// come are run.
     fn settle_changes(&mut self) {
         let (spec, now) = (&self.observed.schedule.spec, seconds(self.observed.now));
+        let due = seconds(self.due());
         let Some(old) = self.next.slots.clone() else {
             return;
         };
         let was_suspended = self.was(ScheduleReason::Suspended);
         if old.schedule != spec.schedule || old.time_zone != spec.time_zone {
             if !was_suspended && let Ok(slots) = Slots::new(&old.schedule, &old.time_zone, now) {
-                let why = "schedule or timeZone was changed before it started";
                 self.tell_passed_over(&slots);
-                self.skip_due(&slots, SkipReason::ScheduleChanged, why);
+                self.skip_due(&slots, SkipReason::ScheduleChanged, CHANGED);
             }
-            self.settle(now);
+            self.settle(due);
             if let Some(slots) = &mut self.next.slots {
                 spec.schedule.clone_into(&mut slots.schedule);
                 spec.time_zone.clone_into(&mut slots.time_zone);
             }
         }
         if was_suspended && !spec.suspend {
-            self.settle(now);
+            self.settle(due);
         }
     }
 
@@ -233,7 +237,6 @@ impl Deciding<'_> {
     fn lift_halt(&mut self, slots: &Slots) {
         if self.was_halted() && self.is_changed() {
             self.skip_due(slots, SkipReason::Halted, "too many runs in a row had failed");
-            self.settle(seconds(self.observed.now));
             self.next.consecutive_failures = 0;
         }
     }
@@ -316,6 +319,13 @@ impl Deciding<'_> {
             .as_ref()
             .map(|s| s.observed_generation);
         seen != self.observed.schedule.metadata.generation
+    }
+
+    /// Whether slots started at other times at the last look.
+    fn is_moved(&self) -> bool {
+        let status = self.observed.schedule.status.as_ref();
+        let seen = status.and_then(|status| status.effective_schedule.as_ref());
+        seen.is_some_and(|seen| *seen != self.effective_schedule())
     }
 
     /// What the last look found.

@@ -16,7 +16,7 @@ use crate::api::{CompactionJob, CompactionSchedule, condition, conditions};
 /// Label of every run: the UID of its schedule.
 pub(super) const SCHEDULE_UID: &str = "compaction.dev/schedule-uid";
 const SCHEDULE: &str = "compaction.dev/schedule";
-/// Annotations, for people.
+/// Annotations, for people; of a manual run they are also what is known of its start.
 const SCHEDULED_TIME: &str = "compaction.dev/scheduled-time";
 const MANUAL_TRIGGER: &str = "compaction.dev/manual-trigger";
 
@@ -36,6 +36,8 @@ pub(super) struct Run {
     pub start: Start,
     /// What a manual run was started by.
     pub trigger: Option<String>,
+    /// Its slot. Of a manual run: when it was made, by the controller's clock.
+    pub scheduled: Timestamp,
     pub created: Timestamp,
     pub state: RunState,
     /// It is told to go, and is still there.
@@ -70,13 +72,18 @@ impl Run {
         let name = job.name_any();
         let start = start(&schedule.name_any(), &name)?;
         let status = job.status.as_ref();
+        let created = job
+            .creation_timestamp()
+            .map_or(Timestamp::UNIX_EPOCH, |time| time.0);
         Some(Self {
             uid: job.uid()?,
             start,
             trigger: job.annotations().get(MANUAL_TRIGGER).cloned(),
-            created: job
-                .creation_timestamp()
-                .map_or(Timestamp::UNIX_EPOCH, |time| time.0),
+            scheduled: match start {
+                Start::Slot(slot) => slot,
+                Start::Manual(_) => scheduled_time(job).unwrap_or(created),
+            },
+            created,
             state: state(job),
             leaves: job.metadata.deletion_timestamp.is_some(),
             is_through: status.is_some_and(|s| s.has_failed() || s.completion_time.is_some()),
@@ -87,14 +94,10 @@ impl Run {
     pub(super) fn is_active(&self) -> bool {
         self.state == RunState::Active
     }
+}
 
-    /// Its slot. Of a manual run: when it was made.
-    pub(super) fn scheduled(&self) -> Timestamp {
-        match self.start {
-            Start::Slot(slot) => slot,
-            Start::Manual(_) => self.created,
-        }
-    }
+fn scheduled_time(job: &CompactionJob) -> Option<Timestamp> {
+    job.annotations().get(SCHEDULED_TIME)?.parse().ok()
 }
 
 /// What is published has succeeded, also if its sources could not be disposed of.

@@ -226,3 +226,42 @@ fn only_what_is_new_is_told() {
         ]
     );
 }
+
+#[test]
+fn where_a_screen_is_too_small_for_all_shards_those_at_work_are_shown_and_the_others_counted() {
+    let mut job = job(json!({}));
+    let shards = &mut job.status.as_mut().unwrap().shards;
+    let (done, at_work) = (shards[0].clone(), shards[1].clone());
+    let numbered = (0..).zip([&done, &at_work, &done, &at_work, &at_work]);
+    *shards = numbered
+        .map(|(index, shard)| ShardStatus {
+            index,
+            ..shard.clone()
+        })
+        .collect();
+    let shown = |rows: usize, columns: usize| {
+        let lines = lines_on(Screen { rows, columns }, &job, now());
+        let rest = lines.iter().skip_while(|line| !line.starts_with("SHARD")).skip(1);
+        rest.map(|line| line.split("  ").next().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    let more = |number: &str| format!("and {number}; all of them: kubectl compaction status logs");
+    // Six facts, an empty line and the head are there besides.
+    assert_eq!(shown(13, 200), ["0", "1", "2", "3", "4"]);
+    assert_eq!(shown(12, 200), ["1", "3", "4", &more("2 more shards")]);
+    assert_eq!(shown(11, 200), ["1", "3", &more("3 more shards")]);
+    assert_eq!(shown(9, 200), [more("5 more shards")]);
+    assert_eq!(shown(1, 200), [more("5 more shards")]);
+    assert_eq!(shown(13, 100).len(), 2, "long lines take two rows each");
+    assert_eq!(
+        lines_on(
+            Screen {
+                rows: 13,
+                columns: 200
+            },
+            &job,
+            now()
+        ),
+        lines(&job, now())
+    );
+}

@@ -1,26 +1,8 @@
 //! What Flux, Helm and kpt make of a job: the rules of kstatus over every state that `decide` shows.
-//! <https://github.com/kubernetes-sigs/cli-utils/blob/master/pkg/kstatus/README.md>
 
 use super::*;
 use crate::api::ReadyWhen;
-
-/// kstatus, as far as it looks at resources that it does not know.
-fn kstatus(job: &CompactionJob) -> &'static str {
-    let status = job.status.as_ref().unwrap();
-    let is =
-        |type_: &str, value: &str| condition(&status.conditions, type_).is_some_and(|c| c.status == value);
-    if job.metadata.deletion_timestamp.is_some() {
-        "Terminating"
-    } else if job.metadata.generation != Some(status.observed_generation) || is("Reconciling", "True") {
-        "InProgress"
-    } else if is("Stalled", "True") {
-        "Failed"
-    } else if is("Ready", "False") || is("Ready", "Unknown") {
-        "InProgress"
-    } else {
-        "Current"
-    }
-}
+use crate::controller::kstatus::kstatus;
 
 /// kstatus of a job in this state under both values of `readyWhen`.
 fn shown(bring: impl Fn(&mut World)) -> [&'static str; 2] {
@@ -28,7 +10,12 @@ fn shown(bring: impl Fn(&mut World)) -> [&'static str; 2] {
         let mut world = World::new();
         world.job.spec.ready_when = ready_when;
         bring(&mut world);
-        kstatus(&world.job)
+        let status = world.job.status.as_ref().unwrap();
+        kstatus(
+            &world.job.metadata,
+            status.observed_generation,
+            &status.conditions,
+        )
     })
 }
 

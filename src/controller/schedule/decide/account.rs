@@ -12,7 +12,7 @@ impl Deciding<'_> {
         let before = std::mem::take(&mut self.next.active);
         let was_active = |run: &Run| before.iter().any(|active| active.uid == run.uid);
         let mut runs: Vec<&Run> = self.observed.runs.iter().collect();
-        runs.sort_by_key(|run| (run.scheduled(), run.created));
+        runs.sort_by_key(|run| (run.scheduled, run.created));
         for run in runs {
             let is_new = !was_active(run) && self.is_unknown(run);
             if is_new {
@@ -73,7 +73,7 @@ impl Deciding<'_> {
         self.next.last_run = Some(LastRun {
             name: run.name.clone(),
             uid: run.uid.clone(),
-            scheduled_time: Time(seconds(run.scheduled())),
+            scheduled_time: Time(seconds(run.scheduled)),
             result: None,
             reason: String::new(),
         });
@@ -143,7 +143,7 @@ impl Deciding<'_> {
 
     fn trim(&mut self, is_of_kind: impl Fn(&&Run) -> bool, limit: i32) {
         let mut runs: Vec<&Run> = self.observed.runs.iter().filter(is_of_kind).collect();
-        runs.sort_by_key(|run| std::cmp::Reverse((run.created, run.scheduled())));
+        runs.sort_by_key(|run| std::cmp::Reverse((run.created, run.scheduled)));
         let old = runs.into_iter().skip(usize::try_from(limit).unwrap_or_default());
         let deletions = old.filter(|run| run.is_through && !run.leaves).map(Deletion::of);
         self.delete.extend(deletions);

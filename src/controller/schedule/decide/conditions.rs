@@ -3,7 +3,9 @@
 use jiff::SignedDuration;
 
 use super::{Deciding, Standing, State, event};
-use crate::api::{ScheduleReason, SkipReason, bounded, condition, conditions as types, set_condition};
+use crate::api::{
+    ScheduleReason, SkipReason, bounded, condition, conditions as types, confirm_conditions, set_condition,
+};
 use crate::controller::schedule::runs::seconds;
 use crate::controller::schedule::slots::Slots;
 
@@ -112,6 +114,7 @@ impl Deciding<'_> {
         if condition(&self.next.conditions, types::LAST_RUN_SUCCEEDED).is_none() {
             self.set(types::LAST_RUN_SUCCEEDED, None, ScheduleReason::NoRunYet, "");
         }
+        confirm_conditions(&mut self.next.conditions, self.next.observed_generation);
         if is_halted && !self.was_halted() {
             self.tell(true, event::HALTED, state.message.clone());
         }

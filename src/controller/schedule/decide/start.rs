@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 
-use super::{Deciding, Deletion, NotMade, Standing, State, event};
+use super::{CHANGED, Deciding, Deletion, NotMade, Standing, State, event};
 use crate::api::{
     CompactionJob, ConcurrencyPolicy, MAX_ACTIVE_RUNS, MissedRunPolicy, ScheduleReason, Skip, SkipReason,
     bounded,
@@ -34,9 +34,9 @@ impl Deciding<'_> {
             }
             Some(NotMade::Conflict) | None => {}
         }
-        let hold = self.hold("the run of manualTrigger");
+        let (schedule, now) = (self.observed.schedule, self.observed.now);
+        let hold = self.hold("the run of manualTrigger", now);
         if hold.is_none() {
-            let (schedule, now) = (self.observed.schedule, self.observed.now);
             return self.create(runs::of_trigger(schedule, slots, now, name));
         }
         hold
@@ -87,7 +87,7 @@ impl Deciding<'_> {
             }
             None => {}
         }
-        let hold = self.hold(&format!("the slot {slot}"));
+        let hold = self.hold(&format!("the slot {slot}"), self.start_of(slot));
         if hold.is_none() {
             return self.create(runs::of_slot(self.observed.schedule, slots, slot));
         }
@@ -119,31 +119,35 @@ impl Deciding<'_> {
         not_made.find(|(of, _)| of == name).map(|(_, why)| why)
     }
 
-    /// Says for what a run has to wait, and makes room where it replaces others.
-    fn hold(&mut self, what: &str) -> Option<State> {
+    /// Says for what a run that starts at `start` has to wait, and makes room where it replaces earlier ones.
+    fn hold(&mut self, what: &str, start: Timestamp) -> Option<State> {
         let active: Vec<&Run> = self.observed.runs.iter().filter(|run| run.is_active()).collect();
         let first = active.first()?;
-        let message = match self.observed.schedule.spec.concurrency_policy {
-            ConcurrencyPolicy::Forbid => format!("{what} waits for {}, which is active", first.name),
-            ConcurrencyPolicy::Replace => {
-                format!("{what} waits until {}, which it replaces, is gone", first.name)
-            }
-            ConcurrencyPolicy::Allow if active.len() < MAX_ACTIVE_RUNS => return None,
-            ConcurrencyPolicy::Allow => {
+        let earlier = active.iter().copied().filter(|run| run.scheduled < start);
+        let earlier: Vec<&Run> = earlier.collect();
+        let message = match (self.observed.schedule.spec.concurrency_policy, &earlier[..]) {
+            (ConcurrencyPolicy::Allow, _) if active.len() < MAX_ACTIVE_RUNS => return None,
+            (ConcurrencyPolicy::Allow, _) => {
                 format!("{what} waits: {MAX_ACTIVE_RUNS} runs are active, and no more may be")
             }
-        };
-        if self.observed.schedule.spec.concurrency_policy == ConcurrencyPolicy::Replace {
-            for run in active.into_iter().filter(|run| !run.leaves) {
-                self.tell(
-                    true,
-                    event::RUN_REPLACED,
-                    format!("{} is deleted: {what} replaces it", run.name),
-                );
-                self.delete.push(Deletion::of(run));
+            (ConcurrencyPolicy::Replace, [one, ..]) => {
+                self.replace(&earlier, what);
+                format!("{what} waits until {}, which it replaces, is gone", one.name)
             }
-        }
+            // What was started at that time or later is no earlier run.
+            (ConcurrencyPolicy::Replace | ConcurrencyPolicy::Forbid, _) => {
+                format!("{what} waits for {}, which is active", first.name)
+            }
+        };
         Some(State::new(ScheduleReason::Waiting, Standing::Well, message))
+    }
+
+    fn replace(&mut self, earlier: &[&Run], what: &str) {
+        for run in earlier.iter().filter(|run| !run.leaves) {
+            let note = format!("{} is deleted: {what} replaces it", run.name);
+            self.tell(true, event::RUN_REPLACED, note);
+            self.delete.push(Deletion::of(run));
+        }
     }
 
     /// How late a slot may start.
@@ -167,6 +171,9 @@ impl Deciding<'_> {
         if self.was(ScheduleReason::Waiting) || self.is_held() {
             let why = "an earlier run was active when the next slot came".to_owned();
             return (SkipReason::PreviousRunActive, why);
+        }
+        if self.is_moved() {
+            return (SkipReason::ScheduleChanged, CHANGED.to_owned());
         }
         let why = "the operator did not run at its time, or the clock was set forward".to_owned();
         (SkipReason::Missed, why)

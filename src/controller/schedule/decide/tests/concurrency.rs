@@ -1,6 +1,7 @@
 //! A slot comes while an earlier run is active.
 
 use super::*;
+use crate::controller::schedule::runs::manual_name;
 
 #[test]
 fn forbid_waits_for_the_run_and_starts_the_slot_after_it() {
@@ -103,6 +104,51 @@ fn replace_deletes_the_run_and_starts_when_it_is_gone() {
     );
     assert_eq!(world.told(), ["RunReplaced", "RunStarted", "RunDeleted"]);
     assert_eq!(world.status().missed_runs, 0);
+}
+
+#[test]
+fn replace_replaces_no_run_that_was_started_when_the_slot_came() {
+    let mut world = World::new(json!({"concurrencyPolicy": "Replace"}));
+    world.edit(json!({"manualTrigger": "again"}));
+    let manual = manual_name("hourly", 1);
+    for time in ["10:00:00", "10:00:10"] {
+        assert_eq!(world.at(time).delete, []);
+        assert_eq!((world.made.len(), world.state()), (1, "Waiting"));
+        assert_eq!(world.active(), [manual.as_str()]);
+    }
+    let message = format!("the slot 2026-01-01T10:00:00Z waits for {manual}, which is active");
+    assert_eq!(world.message(), message);
+    world.succeed(&manual);
+    world.at("10:20:00");
+    assert_eq!(world.active(), [run("10:00").as_str()]);
+    assert_eq!(world.told(), ["RunStarted", "RunSucceeded", "RunStarted"]);
+}
+
+#[test]
+fn replace_does_not_go_by_the_clock_of_the_api_server() {
+    let mut world = World::new(json!({"concurrencyPolicy": "Replace"}));
+    world.edit(json!({"manualTrigger": "again"}));
+    world.now = moment("10:00:00");
+    world.make();
+    let behind = moment("09:59:58");
+    world.job(&manual_name("hourly", 1)).metadata.creation_timestamp = Some(Time(behind));
+    assert_eq!(world.at("10:00:01").delete, []);
+}
+
+#[test]
+fn replace_lets_a_trigger_replace_a_slot_and_the_next_slot_replace_that() {
+    let mut world = World::new(json!({"concurrencyPolicy": "Replace"}));
+    world.at("10:00:00");
+    world.edit(json!({"manualTrigger": "again"}));
+    for time in ["10:10:00", "10:10:10"] {
+        world.at(time);
+    }
+    assert_eq!(world.active(), [manual_name("hourly", 1).as_str()]);
+    for time in ["11:00:00", "11:00:10"] {
+        world.at(time);
+    }
+    assert_eq!(world.active(), [run("11:00").as_str()]);
+    assert_eq!((world.made.len(), world.status().missed_runs), (3, 0));
 }
 
 #[test]

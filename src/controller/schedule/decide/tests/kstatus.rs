@@ -1,38 +1,31 @@
 //! What Flux, Helm and kpt make of a schedule, by the rules of kstatus.
-//! <https://github.com/kubernetes-sigs/cli-utils/blob/master/pkg/kstatus/README.md>
 
 use super::*;
+use crate::controller::kstatus::kstatus;
 
-/// kstatus, as far as it looks at resources that it does not know.
-fn kstatus(world: &World) -> &'static str {
-    let is = |type_: &str, value: &str| world.condition(type_).0 == value;
-    if world.schedule.metadata.generation != Some(world.status().observed_generation)
-        || is("Reconciling", "True")
-    {
-        "InProgress"
-    } else if is("Stalled", "True") {
-        "Failed"
-    } else if is("Ready", "False") || is("Ready", "Unknown") {
-        "InProgress"
-    } else {
-        "Current"
-    }
+fn shown(world: &World) -> &'static str {
+    let status = world.status();
+    kstatus(
+        &world.schedule.metadata,
+        status.observed_generation,
+        &status.conditions,
+    )
 }
 
 #[test]
 fn a_schedule_is_in_progress_until_it_is_looked_at_and_current_from_then_on() {
     let mut world = World::unseen(json!({}));
-    assert_eq!(kstatus(&world), "InProgress");
+    assert_eq!(shown(&world), "InProgress");
     world.step();
-    assert_eq!(kstatus(&world), "Current");
+    assert_eq!(shown(&world), "Current");
     world.at("10:00:00");
-    assert_eq!((world.state(), kstatus(&world)), ("Running", "Current"));
+    assert_eq!((world.state(), shown(&world)), ("Running", "Current"));
     world.at("11:00:00");
-    assert_eq!((world.state(), kstatus(&world)), ("Waiting", "Current"));
+    assert_eq!((world.state(), shown(&world)), ("Waiting", "Current"));
     world.edit(json!({"suspend": true}));
-    assert_eq!(kstatus(&world), "InProgress");
+    assert_eq!(shown(&world), "InProgress");
     world.step();
-    assert_eq!((world.state(), kstatus(&world)), ("Suspended", "Current"));
+    assert_eq!((world.state(), shown(&world)), ("Suspended", "Current"));
 }
 
 #[test]
@@ -41,10 +34,10 @@ fn a_failed_run_does_not_fail_the_schedule_but_one_that_needs_somebody_has_faile
     world.at("10:00:00");
     world.fail(&run("10:00"));
     world.at("10:10:00");
-    assert_eq!(kstatus(&world), "Current");
+    assert_eq!(shown(&world), "Current");
     world.at("11:00:00");
     world.fail(&run("11:00"));
     world.at("11:10:00");
-    assert_eq!((world.state(), kstatus(&world)), ("Halted", "Failed"));
-    assert_eq!(kstatus(&World::new(json!({"schedule": "61 * * * *"}))), "Failed");
+    assert_eq!((world.state(), shown(&world)), ("Halted", "Failed"));
+    assert_eq!(shown(&World::new(json!({"schedule": "61 * * * *"}))), "Failed");
 }
