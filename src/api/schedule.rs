@@ -275,6 +275,9 @@ pub struct Skip {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 512))]
     pub message: String,
+    /// When it was skipped: of a slot that nobody could start, when that was found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time: Option<Time>,
 }
 
 /// The closed list of reasons why a slot was not run.
@@ -303,6 +306,11 @@ pub enum SkipReason {
 }
 
 impl SkipReason {
+    /// Whether somebody wanted it so, by a change of the schedule.
+    pub fn is_wanted(self) -> bool {
+        matches!(self, Self::Suspended | Self::ScheduleChanged)
+    }
+
     pub const ALL: [Self; 10] = [
         Self::PreviousRunActive,
         Self::StartingDeadlineExceeded,

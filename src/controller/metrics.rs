@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::ops::Deref;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use kube::ResourceExt;
@@ -17,7 +17,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
 use super::news::Counts;
-use crate::api::{CompactionSchedule, Reason};
+use crate::api::{CompactionSchedule, Reason, Skip, condition, conditions};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Pass {
@@ -63,6 +63,10 @@ pub(super) struct Jobs {
     pub states: HashMap<String, i64>,
     /// That wait for their store.
     pub unreachable: i64,
+    /// For how long the one that has waited longest for a worker that can start has done so.
+    pub starting_age: Duration,
+    /// For how long the running worker that has shown nothing for longest has shown no new checkpoint.
+    pub checkpoint_age: Duration,
 }
 
 /// Cheap to clone; all clones count together.
@@ -84,9 +88,12 @@ pub struct Metrics {
     workers_lost: Counter,
     deadlines_exceeded: Counter,
     fenced: Counter,
+    starting_age: Gauge<f64, AtomicU64>,
     checkpoint_age: Gauge<f64, AtomicU64>,
+    ready: Family<Schedule, Gauge>,
     next_run: Family<Schedule, Gauge>,
     last_success: Family<Schedule, Gauge>,
+    last_skip: Family<Schedule, Gauge>,
     missed_runs: Family<Schedule, Counter>,
     consecutive_failures: Family<Schedule, Gauge>,
 }
@@ -110,9 +117,12 @@ impl Default for Metrics {
             workers_lost: Counter::default(),
             deadlines_exceeded: Counter::default(),
             fenced: Counter::default(),
+            starting_age: Gauge::default(),
             checkpoint_age: Gauge::default(),
+            ready: Family::default(),
             next_run: Family::default(),
             last_success: Family::default(),
+            last_skip: Family::default(),
             missed_runs: Family::default(),
             consecutive_failures: Family::default(),
         };
@@ -202,9 +212,24 @@ impl Metrics {
             &self.fenced,
         );
         all(
+            "compaction_starting_age_seconds",
+            "The longest time for which a job with work has had no worker that could start on it",
+            &self.starting_age,
+        );
+        all(
             "compaction_checkpoint_age_seconds",
             "The longest time for which a running worker has shown no new checkpoint",
             &self.checkpoint_age,
+        );
+        self.register_schedules(registry);
+    }
+
+    fn register_schedules(&self, registry: &mut Registry) {
+        let mut all = |name: &str, help: &str, metric: &dyn Register| metric.register(registry, name, help);
+        all(
+            "compaction_schedule_ready",
+            "1 while a schedule is Ready, 0 while it is not; absent while it is suspended",
+            &self.ready,
         );
         all(
             "compaction_schedule_next_run_timestamp_seconds",
@@ -215,6 +240,11 @@ impl Metrics {
             "compaction_schedule_last_success_timestamp_seconds",
             "When a run of a schedule succeeded last",
             &self.last_success,
+        );
+        all(
+            "compaction_schedule_last_skip_timestamp_seconds",
+            "When a slot of a schedule was skipped last; absent if somebody wanted it so",
+            &self.last_skip,
         );
         all(
             "compaction_schedule_missed_runs",
@@ -264,7 +294,7 @@ impl Metrics {
         self.workers_started.inc();
     }
 
-    pub(super) fn gauge(&self, jobs: &Jobs, checkpoint_age: Duration) {
+    pub(super) fn gauge(&self, jobs: &Jobs) {
         self.jobs.clear();
         self.jobs_unreachable.set(jobs.unreachable);
         for (state, count) in &jobs.states {
@@ -272,13 +302,16 @@ impl Metrics {
                 .get_or_create(&State { state: state.clone() })
                 .set(*count);
         }
-        self.checkpoint_age.set(checkpoint_age.as_secs_f64());
+        self.starting_age.set(jobs.starting_age.as_secs_f64());
+        self.checkpoint_age.set(jobs.checkpoint_age.as_secs_f64());
     }
 
     /// As their statuses say, so that a count goes on where another controller left it.
     pub(super) fn gauge_schedules(&self, schedules: &[Arc<CompactionSchedule>]) {
+        self.ready.clear();
         self.next_run.clear();
         self.last_success.clear();
+        self.last_skip.clear();
         self.missed_runs.clear();
         self.consecutive_failures.clear();
         for schedule in schedules {
@@ -291,9 +324,14 @@ impl Metrics {
             self.consecutive_failures.get_or_create(&labels).set(failures);
             let missed = u64::try_from(status.missed_runs).unwrap_or_default();
             self.missed_runs.get_or_create(&labels).inc_by(missed);
+            if let Some(ready) = is_ready(schedule) {
+                self.ready.get_or_create(&labels).set(i64::from(ready));
+            }
+            let skip = status.last_skip.as_ref().filter(|skip| is_missed_run(skip));
             for (gauge, time) in [
-                (&self.next_run, &status.next_schedule_time),
-                (&self.last_success, &status.last_successful_time),
+                (&self.next_run, status.next_schedule_time.as_ref()),
+                (&self.last_success, status.last_successful_time.as_ref()),
+                (&self.last_skip, skip.and_then(|skip| skip.time.as_ref())),
             ] {
                 if let Some(time) = time {
                     gauge.get_or_create(&labels).set(time.0.as_second());
@@ -310,15 +348,27 @@ impl Metrics {
             .set(i64::from(leads));
     }
 
-    /// In the text format that Prometheus reads.
-    pub(super) fn text(&self) -> String {
+    /// In the text format that Prometheus reads, after `gauge` has brought the gauges up to what is known. One at a
+    /// time: what is cleared and counted anew for one reader would be counted twice by another.
+    pub(super) fn text(&self, gauge: impl FnOnce()) -> String {
+        let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        gauge();
         let mut out = String::new();
-        if let Ok(registry) = self.registry.lock() {
-            // Writing to a string does not fail.
-            text::encode(&mut out, &registry).ok();
-        }
+        // Writing to a string does not fail.
+        text::encode(&mut out, &registry).ok();
         out
     }
+}
+
+/// `None`: it is suspended, or nobody has looked at it yet.
+fn is_ready(schedule: &CompactionSchedule) -> Option<bool> {
+    let status = schedule.status.as_ref().filter(|_| !schedule.spec.suspend)?;
+    Some(condition(&status.conditions, conditions::READY)?.status == "True")
+}
+
+/// Whether a slot was not run, and nobody wanted that.
+fn is_missed_run(skip: &Skip) -> bool {
+    skip.slot_time.is_some() && !skip.reason.is_wanted()
 }
 
 /// A metric of any kind, as the registry takes it.
