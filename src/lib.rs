@@ -1,7 +1,9 @@
 //! Compacts objects in S3-compatible storage.
 //!
-//! Who imports whom: `api` ← `plan`, `format` ← `engine` → `store`; `worker` and `local` use `engine`;
-//! `controller` uses `api` and never `store` or `engine`; `verify` uses `api` and `store` only, `plugin` `api` only.
+//! Who imports whom: `api`, `deduplicate` and `store` none of the others; `format` `deduplicate`; `plan` these four; `engine`
+//! all five; `worker` `engine`, `plan`, `store` and `api`; `local` these, `worker`, and of `controller` the pure part.
+//! `controller` and `plugin` use `api` only, never `store` or `engine`; `verify` uses `api` and `store` only. `deadline`
+//! and `disposition` are anybody's.
 
 pub mod api;
 pub mod controller;

@@ -173,6 +173,46 @@ fn every_alert_has_an_entry_in_the_runbook_and_links_to_it() {
     }
 }
 
+/// The files of a folder and of those in it, but for tests.
+fn sources(folder: &Path, found: &mut Vec<String>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.ends_with("tests") || path.ends_with("tests.rs") {
+            continue;
+        }
+        if path.is_dir() {
+            sources(&path, found);
+        } else {
+            found.push(std::fs::read_to_string(path).unwrap());
+        }
+    }
+}
+
+/// Every reason that the code gives to a failure: those of the engine's errors, those of ends that no worker told, and
+/// that of workers that were lost.
+fn failure_reasons() -> Vec<String> {
+    let errors = read("src/engine/error.rs");
+    let (_, errors) = errors.split_once("pub fn reason(&self)").unwrap();
+    let of_errors = errors.split(" => \"").skip(1);
+    let mut files = Vec::new();
+    sources(&tree().join("src"), &mut files);
+    let of_ends = files
+        .iter()
+        .flat_map(|file| file.split("    reason: \"").chain(file.split(" LOST: &str = \"")))
+        .filter(|rest| rest.starts_with(char::is_uppercase));
+    let reasons = of_errors.chain(of_ends).filter_map(|rest| rest.split('"').next());
+    // Not of failures: a worker that ends as it should or makes way for another one, and a ledger that `gc` leaves alone.
+    let reasons = reasons.filter(|reason| !["Done", "Stopped", "Fenced", "LedgerInUse"].contains(reason));
+    let reasons: Vec<String> = reasons.map(str::to_owned).collect();
+    for known in ["BadSource", "OOMKilled", "CannotStart", "Stuck", "Lost"] {
+        assert!(
+            reasons.iter().any(|reason| reason == known),
+            "{known} was not found: {reasons:?}"
+        );
+    }
+    reasons
+}
+
 #[test]
 fn every_reason_and_exit_code_has_an_entry_in_the_runbook() {
     let runbook = read("docs/operations.md");
@@ -195,6 +235,13 @@ fn every_reason_and_exit_code_has_an_entry_in_the_runbook() {
     for (part, reason) in reasons.chain(states).chain(skips) {
         assert!(row_in(part, reason), "docs/operations.md has no row for {reason}");
     }
+    let (_, failures) = jobs.split_once("### Reasons of failures").unwrap();
+    for reason in failure_reasons() {
+        assert!(
+            row_in(failures, &reason),
+            "docs/operations.md has no row for a failure's {reason}"
+        );
+    }
     for code in [
         exit::DONE,
         exit::GIVE_UP,
@@ -208,6 +255,39 @@ fn every_reason_and_exit_code_has_an_entry_in_the_runbook() {
             "docs/operations.md has no row for the exit code {code}"
         );
     }
+}
+
+/// The rules of the chart's template, which holds nothing but YAML.
+fn rules() -> Vec<Value> {
+    let template = read(&format!("{CHART}/templates/rbac.yaml"));
+    let (_, rules) = template
+        .split_once("{{- define \"compaction-operator.rules\" -}}\n")
+        .unwrap();
+    let rules: Value = serde_saphyr::from_str(rules.split("{{").next().unwrap()).unwrap();
+    rules["rules"].as_array().unwrap().clone()
+}
+
+#[test]
+fn the_rights_of_the_operator_are_told_as_they_are_granted_and_no_others() {
+    let page = read("docs/security.md");
+    let (_, section) = page.split_once("### Rights of the operator\n").unwrap();
+    let told = section.lines().filter(|line| line.starts_with("| `"));
+    let told: Vec<String> = told
+        .map(|line| line.split(" | ").take(2).collect::<Vec<_>>().join(" | "))
+        .collect();
+    let list = |names: &Value| {
+        let names = names
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|name| format!("`{}`", name.as_str().unwrap()));
+        names.collect::<Vec<_>>().join(", ")
+    };
+    let granted = rules();
+    let granted = granted
+        .iter()
+        .map(|rule| format!("| {} | {}", list(&rule["resources"]), list(&rule["verbs"])));
+    assert_eq!(told, granted.collect::<Vec<_>>());
 }
 
 /// Pages for people.

@@ -20,11 +20,13 @@ fn every_example_is_a_valid_job_that_keeps_its_sources() {
 }
 
 #[test]
-fn the_example_of_a_schedule_is_valid_and_keeps_its_sources() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/schedule.yaml");
-    let schedule: CompactionSchedule =
-        serde_saphyr::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
-    schedule.check(None).unwrap();
-    let job = schedule.spec.job_template.spec;
-    assert_eq!(job.source_disposition, SourceDisposition::Retain);
+fn every_example_of_a_schedule_is_valid_and_keeps_its_sources() {
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
+    for name in ["schedule.yaml", "gitops/jobs/events.yaml"] {
+        let text = std::fs::read_to_string(examples.join(name)).unwrap();
+        let schedule: CompactionSchedule = serde_saphyr::from_str(&text).unwrap();
+        schedule.check(None).unwrap();
+        let job = schedule.spec.job_template.spec;
+        assert_eq!(job.source_disposition, SourceDisposition::Retain, "{name}");
+    }
 }

@@ -411,7 +411,7 @@ pub enum ReadyWhen {
 
 #[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum DeletionPolicy {
-    /// They stay until a later job's clean-up finds them.
+    /// Working files stay until `compaction-operator gc --delete`; outputs that were not published stay.
     #[default]
     Orphan,
     /// A last worker removes them; the job is gone after ten minutes, whatever happens.

@@ -276,6 +276,9 @@ pub struct Skip {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 512))]
     pub message: String,
+    /// When it was skipped: of a slot that nobody could start, when that was found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time: Option<Time>,
 }
 
 reasons! {
@@ -302,6 +305,13 @@ reasons! {
         JobDenied,
         /// A job of this name exists and belongs to somebody else.
         NameConflict,
+    }
+}
+
+impl SkipReason {
+    /// Whether somebody wanted it so, by a change of the schedule.
+    pub fn is_wanted(self) -> bool {
+        matches!(self, Self::Suspended | Self::ScheduleChanged)
     }
 }
 

@@ -206,7 +206,7 @@ pub struct Checkpoint {
     pub sequence: i64,
     /// Batches done. Falls when an open output must be built again.
     pub batch: i64,
-    /// The body's name in the ledger, without the shard's directory.
+    /// The body's name, relative to the job's ledger.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub body: String,
     /// Hash of the body.

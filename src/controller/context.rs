@@ -151,14 +151,14 @@ impl Context {
             let remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
             remembered.values().map(|one| Arc::clone(&one.memory)).collect()
         };
-        let mut age = Duration::ZERO;
         for memory in memories {
             // One that is in a pass right now is looked at the next time.
             if let Ok(memory) = memory.try_lock() {
-                age = age.max(memory.checkpoint_age());
+                jobs.starting_age = jobs.starting_age.max(memory.starting_age());
+                jobs.checkpoint_age = jobs.checkpoint_age.max(memory.checkpoint_age());
             }
         }
-        self.metrics.gauge(&jobs, age);
+        self.metrics.gauge(&jobs);
         self.metrics.gauge_schedules(&self.schedules());
     }
 

@@ -83,6 +83,11 @@ pub(super) enum Need {
 }
 
 impl Memory {
+    /// For how long no worker could start on the job's work.
+    pub(super) fn starting_age(&self) -> Duration {
+        self.watch.starting()
+    }
+
     /// For how long the shard whose worker runs and has shown nothing for longest has been seen unchanged.
     pub(super) fn checkpoint_age(&self) -> Duration {
         self.watch.longest_running()

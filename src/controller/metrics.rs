@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::ops::Deref;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use kube::ResourceExt;
@@ -17,7 +17,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
 use super::news::Counts;
-use crate::api::{CompactionSchedule, Reason};
+use crate::api::{CompactionSchedule, Reason, Skip, condition, conditions};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Pass {
@@ -63,6 +63,10 @@ pub(super) struct Jobs {
     pub states: HashMap<String, i64>,
     /// That wait for their store.
     pub unreachable: i64,
+    /// For how long the one that has waited longest for a worker that can start has done so.
+    pub starting_age: Duration,
+    /// For how long the running worker that has shown nothing for longest has shown no new checkpoint.
+    pub checkpoint_age: Duration,
 }
 
 /// Cheap to clone; all clones count together.
@@ -84,9 +88,12 @@ pub struct Metrics {
     workers_lost: Counter,
     deadlines_exceeded: Counter,
     fenced: Counter,
+    starting_age: Gauge<f64, AtomicU64>,
     checkpoint_age: Gauge<f64, AtomicU64>,
+    ready: Family<Schedule, Gauge>,
     next_run: Family<Schedule, Gauge>,
     last_success: Family<Schedule, Gauge>,
+    last_skip: Family<Schedule, Gauge>,
     missed_runs: Family<Schedule, Counter>,
     consecutive_failures: Family<Schedule, Gauge>,
 }
@@ -110,9 +117,12 @@ impl Default for Metrics {
             workers_lost: Counter::default(),
             deadlines_exceeded: Counter::default(),
             fenced: Counter::default(),
+            starting_age: Gauge::default(),
             checkpoint_age: Gauge::default(),
+            ready: Family::default(),
             next_run: Family::default(),
             last_success: Family::default(),
+            last_skip: Family::default(),
             missed_runs: Family::default(),
             consecutive_failures: Family::default(),
         };
@@ -202,9 +212,24 @@ impl Metrics {
             &self.fenced,
         );
         all(
+            "compaction_starting_age_seconds",
+            "The longest time for which a job with work has had no worker that could start on it",
+            &self.starting_age,
+        );
+        all(
             "compaction_checkpoint_age_seconds",
             "The longest time for which a running worker has shown no new checkpoint",
             &self.checkpoint_age,
+        );
+        self.register_schedules(registry);
+    }
+
+    fn register_schedules(&self, registry: &mut Registry) {
+        let mut all = |name: &str, help: &str, metric: &dyn Register| metric.register(registry, name, help);
+        all(
+            "compaction_schedule_ready",
+            "1 while a schedule is Ready, 0 while it is not; absent while it is suspended",
+            &self.ready,
         );
         all(
             "compaction_schedule_next_run_timestamp_seconds",
@@ -215,6 +240,11 @@ impl Metrics {
             "compaction_schedule_last_success_timestamp_seconds",
             "When a run of a schedule succeeded last",
             &self.last_success,
+        );
+        all(
+            "compaction_schedule_last_skip_timestamp_seconds",
+            "When a slot of a schedule was skipped last; absent if somebody wanted it so",
+            &self.last_skip,
         );
         all(
             "compaction_schedule_missed_runs",
@@ -264,7 +294,7 @@ impl Metrics {
         self.workers_started.inc();
     }
 
-    pub(super) fn gauge(&self, jobs: &Jobs, checkpoint_age: Duration) {
+    pub(super) fn gauge(&self, jobs: &Jobs) {
         self.jobs.clear();
         self.jobs_unreachable.set(jobs.unreachable);
         for (state, count) in &jobs.states {
@@ -272,13 +302,16 @@ impl Metrics {
                 .get_or_create(&State { state: state.clone() })
                 .set(*count);
         }
-        self.checkpoint_age.set(checkpoint_age.as_secs_f64());
+        self.starting_age.set(jobs.starting_age.as_secs_f64());
+        self.checkpoint_age.set(jobs.checkpoint_age.as_secs_f64());
     }
 
     /// As their statuses say, so that a count goes on where another controller left it.
     pub(super) fn gauge_schedules(&self, schedules: &[Arc<CompactionSchedule>]) {
+        self.ready.clear();
         self.next_run.clear();
         self.last_success.clear();
+        self.last_skip.clear();
         self.missed_runs.clear();
         self.consecutive_failures.clear();
         for schedule in schedules {
@@ -291,9 +324,14 @@ impl Metrics {
             self.consecutive_failures.get_or_create(&labels).set(failures);
             let missed = u64::try_from(status.missed_runs).unwrap_or_default();
             self.missed_runs.get_or_create(&labels).inc_by(missed);
+            if let Some(ready) = is_ready(schedule) {
+                self.ready.get_or_create(&labels).set(i64::from(ready));
+            }
+            let skip = status.last_skip.as_ref().filter(|skip| is_missed_run(skip));
             for (gauge, time) in [
-                (&self.next_run, &status.next_schedule_time),
-                (&self.last_success, &status.last_successful_time),
+                (&self.next_run, status.next_schedule_time.as_ref()),
+                (&self.last_success, status.last_successful_time.as_ref()),
+                (&self.last_skip, skip.and_then(|skip| skip.time.as_ref())),
             ] {
                 if let Some(time) = time {
                     gauge.get_or_create(&labels).set(time.0.as_second());
@@ -310,15 +348,27 @@ impl Metrics {
             .set(i64::from(leads));
     }
 
-    /// In the text format that Prometheus reads.
-    pub(super) fn text(&self) -> String {
+    /// In the text format that Prometheus reads, after `gauge` has brought the gauges up to what is known. One at a
+    /// time: what is cleared and counted anew for one reader would be counted twice by another.
+    pub(super) fn text(&self, gauge: impl FnOnce()) -> String {
+        let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        gauge();
         let mut out = String::new();
-        if let Ok(registry) = self.registry.lock() {
-            // Writing to a string does not fail.
-            text::encode(&mut out, &registry).ok();
-        }
+        // Writing to a string does not fail.
+        text::encode(&mut out, &registry).ok();
         out
     }
+}
+
+/// `None`: it is suspended, or nobody has looked at it yet.
+fn is_ready(schedule: &CompactionSchedule) -> Option<bool> {
+    let status = schedule.status.as_ref().filter(|_| !schedule.spec.suspend)?;
+    Some(condition(&status.conditions, conditions::READY)?.status == "True")
+}
+
+/// Whether a slot was not run, and nobody wanted that.
+fn is_missed_run(skip: &Skip) -> bool {
+    skip.slot_time.is_some() && !skip.reason.is_wanted()
 }
 
 /// A metric of any kind, as the registry takes it.
@@ -365,162 +415,4 @@ impl Drop for PassUnderWay<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use super::*;
-
-    #[test]
-    fn what_is_counted_is_shown_under_the_known_names() {
-        let metrics = Metrics::default();
-        metrics.pass("compactionjob").end(true);
-        metrics.pass("compactionjob").end(false);
-        metrics.count(&Counts {
-            batches: 3,
-            bytes_read: 10,
-            failed: Some(Reason::WorkFailed),
-            ..Counts::default()
-        });
-        metrics.lead("compaction-operator", true);
-        let jobs = Jobs {
-            states: [("Running".to_owned(), 2)].into(),
-            unreachable: 1,
-        };
-        metrics.gauge(&jobs, Duration::from_secs(7));
-        let text = metrics.text();
-        for line in [
-            r#"controller_runtime_reconcile_total{controller="compactionjob",result="success"} 1"#,
-            r#"controller_runtime_reconcile_errors_total{controller="compactionjob"} 1"#,
-            r#"controller_runtime_active_workers{controller="compactionjob"} 0"#,
-            r#"leader_election_master_status{name="compaction-operator"} 1"#,
-            r#"compaction_jobs{state="Running"} 2"#,
-            "compaction_jobs_storage_unreachable 1",
-            r#"compaction_jobs_failed_total{reason="WorkFailed"} 1"#,
-            r#"compaction_jobs_failed_total{reason="BackoffLimitExceeded"} 0"#,
-            "compaction_jobs_succeeded_total 0",
-            "compaction_batches_total 3",
-            r#"compaction_bytes_total{direction="read"} 10"#,
-            "compaction_checkpoint_age_seconds 7.0",
-        ] {
-            assert!(text.contains(line), "{line} is not in\n{text}");
-        }
-        metrics.gauge(&Jobs::default(), Duration::ZERO);
-        assert!(
-            !metrics.text().contains("Running"),
-            "a state without jobs is not shown"
-        );
-    }
-
-    fn schedule() -> CompactionSchedule {
-        serde_json::from_value(serde_json::json!({
-            "metadata": {"name": "hourly", "namespace": "data"},
-            "spec": {"schedule": "@hourly", "jobTemplate": {"spec": {
-                "storage": {"s3": {"bucket": "bucket"}}, "source": {"prefix": "in/"}, "output": {"prefix": "out/"},
-            }}},
-            "status": {
-                "nextScheduleTime": "2026-01-01T00:00:00Z", "lastSuccessfulTime": "2025-12-31T23:00:00Z",
-                "missedRuns": 4, "consecutiveFailures": 2,
-            },
-        }))
-        .unwrap()
-    }
-
-    #[test]
-    fn a_schedule_is_shown_as_its_status_says_and_not_after_it_is_gone() {
-        let metrics = Metrics::default();
-        let schedules = [Arc::new(schedule())];
-        // Asked a second time it is the same.
-        metrics.gauge_schedules(&schedules);
-        metrics.gauge_schedules(&schedules);
-        let text = metrics.text();
-        for (name, value) in [
-            ("next_run_timestamp_seconds", "1767225600"),
-            ("last_success_timestamp_seconds", "1767222000"),
-            ("missed_runs_total", "4"),
-            ("consecutive_failures", "2"),
-        ] {
-            let line =
-                format!("compaction_schedule_{name}{{namespace=\"data\",schedule=\"hourly\"}} {value}\n");
-            assert!(text.contains(&line), "{line} is not in\n{text}");
-        }
-        metrics.gauge_schedules(&[]);
-        assert!(!metrics.text().contains("hourly"));
-    }
-
-    /// A metric with labels is shown once it has been used.
-    fn used() -> Metrics {
-        let metrics = Metrics::default();
-        metrics.pass("compactionjob").end(false);
-        metrics.count(&Counts::default());
-        metrics.lead("compaction-operator", true);
-        let jobs = Jobs {
-            states: [("Running".to_owned(), 1)].into(),
-            unreachable: 0,
-        };
-        metrics.gauge(&jobs, Duration::ZERO);
-        metrics.gauge_schedules(&[Arc::new(schedule())]);
-        metrics
-    }
-
-    /// As Prometheus knows them: a counter has a suffix, and a histogram has three.
-    fn names() -> BTreeSet<String> {
-        let text = used().text();
-        let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
-        let names = types.filter_map(|line| line.split_once(' '));
-        let suffixes = |type_: &str| match type_ {
-            "counter" => vec!["_total"],
-            "histogram" => vec!["", "_bucket", "_count", "_sum"],
-            _ => vec![""],
-        };
-        names
-            .flat_map(|(name, type_)| {
-                suffixes(type_)
-                    .into_iter()
-                    .map(move |suffix| format!("{name}{suffix}"))
-            })
-            .collect()
-    }
-
-    /// Words of `text` that can only be names of our metrics.
-    fn named(text: &str) -> BTreeSet<String> {
-        let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
-        let ours = |word: &&str| {
-            let of = |family| word.strip_prefix(family).is_some_and(|rest| !rest.is_empty());
-            ["compaction_", "controller_runtime_", "leader_election_"]
-                .into_iter()
-                .any(of)
-        };
-        words.filter(ours).map(str::to_owned).collect()
-    }
-
-    #[test]
-    fn every_metric_of_alerts_dashboard_and_documentation_exists_and_is_documented() {
-        let names = names();
-        for path in [
-            "charts/compaction-operator/templates/prometheusrule.yaml",
-            "charts/compaction-operator/files/dashboard.json",
-            "tests/chart/alerts.test.yaml",
-        ] {
-            let named = named(&std::fs::read_to_string(path).unwrap());
-            assert!(named.len() > 5, "{path} names hardly a metric: {named:?}");
-            let unknown: Vec<_> = named.difference(&names).collect();
-            assert!(
-                unknown.is_empty(),
-                "{path} names what /metrics does not show: {unknown:?}"
-            );
-        }
-        let documented = named(&std::fs::read_to_string("docs/operator.md").unwrap());
-        let unknown: Vec<_> = documented.difference(&names).collect();
-        assert!(unknown.is_empty(), "docs/operator.md: {unknown:?}");
-        let family = |name: &String| {
-            name.replace("_bucket", "")
-                .replace("_sum", "")
-                .replace("_count", "")
-        };
-        let silent: Vec<_> = names
-            .iter()
-            .filter(|name| !documented.contains(*name) && !documented.contains(&family(name)))
-            .collect();
-        assert!(silent.is_empty(), "docs/operator.md does not explain {silent:?}");
-    }
-}
+mod tests;

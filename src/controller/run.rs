@@ -350,9 +350,10 @@ struct Shown {
 
 impl Health for Shown {
     fn metrics(&self) -> String {
-        if let Some(context) = self.context.get() {
-            context.gauge();
-        }
-        self.metrics.text()
+        self.metrics.text(|| {
+            if let Some(context) = self.context.get() {
+                context.gauge();
+            }
+        })
     }
 }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::cluster::{chart, feed, helm, image, kubectl, run, said, tree};
 use crate::site::Site;
-use crate::verdict::examples;
+use crate::verdict::{examples, files};
 use crate::watch;
 
 /// A way to apply manifests.
@@ -108,19 +108,21 @@ fn documents(yaml: &str) -> Vec<Value> {
     serde_saphyr::from_multiple(yaml).unwrap()
 }
 
-/// What `kubectl kustomize` makes of the folder with the jobs.
+/// What `kubectl kustomize` makes of the folder with jobs and schedules.
 fn kustomized() -> Vec<Value> {
     documents(&run(kubectl()
         .arg("kustomize")
         .arg(tree().join("examples/gitops/jobs"))))
 }
 
-/// Every job that is shipped.
-fn shipped_jobs() -> Vec<Value> {
-    let examples = ["job.yaml", "job-local.yaml", "operator/job.yaml"];
-    let read = |name: &&str| std::fs::read_to_string(tree().join("examples").join(name)).unwrap();
-    let files = examples.iter().flat_map(|name| documents(&read(name)));
-    files.chain(kustomized()).collect()
+/// Every job and every schedule that is shipped.
+fn shipped() -> Vec<Value> {
+    let documents = files("examples").into_iter().flat_map(|path| {
+        let text = std::fs::read_to_string(path).unwrap();
+        documents(&text)
+    });
+    let is_ours = |document: &Value| document["apiVersion"] == "compaction.dev/v1alpha1";
+    documents.filter(is_ours).chain(kustomized()).collect()
 }
 
 #[test]
@@ -128,31 +130,37 @@ fn no_example_that_is_applied_again_shows_a_difference() {
     let site = Site::bare("drift");
     let tools = [("server", Apply::server_side()), ("client", Apply::client_side())];
     let applied = tools.map(|(by, tool)| {
-        let mut jobs = shipped_jobs();
-        assert!(jobs.len() >= 4);
-        for (number, job) in jobs.iter_mut().enumerate() {
-            job["metadata"]["name"] = json!(format!("{by}-{number}"));
-            // No worker is to look for their stores.
-            job["spec"]["suspend"] = json!(true);
+        let mut objects = shipped();
+        for kind in ["CompactionJob", "CompactionSchedule"] {
+            assert!(
+                objects.iter().filter(|object| object["kind"] == kind).count() > 2,
+                "{kind}"
+            );
         }
-        let list = list(&jobs);
+        for (number, object) in objects.iter_mut().enumerate() {
+            object["metadata"]["name"] = json!(format!("{by}-{number}"));
+            // No worker is to look for their stores, and no run to be made.
+            object["spec"]["suspend"] = json!(true);
+        }
+        let list = list(&objects);
         tool.apply(&site, &list);
         tool.assert_no_difference(&site, &list);
-        (tool, jobs)
+        (tool, objects)
     });
     site.install(&[]);
-    for (tool, jobs) in applied {
-        for job in &jobs {
-            let name = job["metadata"]["name"].as_str().unwrap();
-            let cleans_up = job["spec"]["deletionPolicy"] == "Cleanup";
+    for (tool, objects) in applied {
+        for object in &objects {
+            let kind = object["kind"].as_str().unwrap().to_lowercase();
+            let name = object["metadata"]["name"].as_str().unwrap();
+            let cleans_up = object["spec"]["deletionPolicy"] == "Cleanup";
             watch::ask("the operator to have looked at it", || {
-                let job = site.get("compactionjob", name);
-                let held = job["metadata"]["finalizers"].is_array();
-                (job["status"]["observedGeneration"] == 1 && held == cleans_up).then_some(())
+                let object = site.get(&kind, name);
+                let held = object["metadata"]["finalizers"].is_array();
+                (object["status"]["observedGeneration"] == 1 && held == cleans_up).then_some(())
             });
-            tool.assert_nothing_to_do(&site, job);
+            tool.assert_nothing_to_do(&site, object);
         }
-        tool.assert_no_difference(&site, &list(&jobs));
+        tool.assert_no_difference(&site, &list(&objects));
     }
 }
 
@@ -162,10 +170,13 @@ fn list(objects: &[Value]) -> Value {
 
 #[test]
 fn what_kustomize_builds_is_labelled_and_otherwise_what_the_files_say() {
-    let file = std::fs::read_to_string(tree().join("examples/gitops/jobs/logs.yaml")).unwrap();
-    let mut job = documents(&file).remove(0);
-    job["metadata"]["labels"] = json!({"app.kubernetes.io/part-of": "lake"});
-    assert_eq!(kustomized(), [job]);
+    let labelled = ["logs.yaml", "events.yaml"].map(|name| {
+        let path = tree().join("examples/gitops/jobs").join(name);
+        let mut object = documents(&std::fs::read_to_string(path).unwrap()).remove(0);
+        object["metadata"]["labels"] = json!({"app.kubernetes.io/part-of": "lake"});
+        object
+    });
+    assert_eq!(kustomized(), labelled);
 }
 
 #[test]

@@ -35,10 +35,15 @@ fn tree() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Every manifest in `examples/gitops/`, beginning there.
+/// Every manifest in `examples/gitops/`.
 pub fn examples() -> Vec<PathBuf> {
+    files("examples/gitops")
+}
+
+/// Every file in a folder of the tree, beginning there.
+pub fn files(folder: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
-    let mut folders = vec![tree().join("examples/gitops")];
+    let mut folders = vec![tree().join(folder)];
     while let Some(folder) = folders.pop() {
         for entry in folder.read_dir().unwrap() {
             let path = entry.unwrap().path();

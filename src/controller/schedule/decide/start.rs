@@ -10,7 +10,7 @@ use crate::api::{
     bounded,
 };
 use crate::controller::schedule::render;
-use crate::controller::schedule::runs::{self, Run, manual_name, slot_name};
+use crate::controller::schedule::runs::{self, Run, manual_name, seconds, slot_name};
 use crate::controller::schedule::slots::Slots;
 
 /// With `missedRunPolicy: Skip` a slot that starts later than this was missed. More than another controller needs to
@@ -242,6 +242,7 @@ impl Deciding<'_> {
             slot_time: slot.map(Time),
             reason,
             message: bounded(why),
+            time: Some(Time(seconds(self.observed.now))),
         });
         let what = match (slot, count) {
             (Some(slot), 1) => format!("the slot {slot}"),

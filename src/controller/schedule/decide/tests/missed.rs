@@ -8,6 +8,12 @@ fn of_several_slots_while_the_operator_was_down_the_latest_is_run_and_the_others
     world.at("13:20:00");
     assert_eq!(world.made, [run("13:00")]);
     assert_eq!(world.skipped(), ("12:00".to_owned(), "Missed", 3));
+    let found = world.status().last_skip.as_ref().unwrap().time.as_ref();
+    assert_eq!(
+        found.map(|time| clock(time.0)).unwrap(),
+        "13:20",
+        "long after its slot"
+    );
     assert_eq!(world.told(), ["RunStarted", "RunSkipped"]);
     assert!(world.look(&[]).create.is_none(), "and no other");
 }
