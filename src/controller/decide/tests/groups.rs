@@ -131,7 +131,7 @@ fn a_store_that_never_comes_back_holds_no_worker_between_two_tries_and_ends_the_
         world.step();
         assert!(waits.len() < 20, "it never ends");
     }
-    assert_eq!(waits, [10, 20, 40, 80, 160, 320, 600, 600, 600]);
+    assert_eq!(waits, [10, 20, 40, 45, 45, 45, 45, 45, 45]);
     assert_eq!(world.condition(types::STALLED), ("True", "DeadlineExceeded"));
     assert_eq!(
         world.message(types::STALLED),
