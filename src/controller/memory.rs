@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::decide::Decision;
 use super::watch::Watch;
-use crate::api::{CompactionJob, CompactionJobStatus, ShardStatus};
+use crate::api::{CompactionJob, CompactionJobStatus, Reason, ShardStatus, condition, conditions};
 
 /// What only people wait for is worth a pass and a patch of its own only so often: workers move checkpoints
 /// every few seconds.
@@ -30,6 +30,8 @@ pub(super) struct Memory {
     pub ending: HashMap<String, Instant>,
     /// Pods that the cluster did not let be made, and why.
     pub denied: HashMap<(i32, i64), String>,
+    /// Since when no worker could start on the job's work; from pass to pass, backoffs and all.
+    starting_since: Option<Instant>,
     /// When this process changed the status last.
     patched: Option<Instant>,
     /// What the last pass left; none after one that failed.
@@ -83,9 +85,11 @@ pub(super) enum Need {
 }
 
 impl Memory {
-    /// For how long no worker could start on the job's work.
+    /// For how long passes have left the job with work, and no worker that could start on it.
     pub(super) fn starting_age(&self) -> Duration {
-        self.watch.starting()
+        self.starting_since
+            .map(|since| since.elapsed())
+            .unwrap_or_default()
     }
 
     /// For how long the shard whose worker runs and has shown nothing for longest has been seen unchanged.
@@ -128,6 +132,8 @@ impl Memory {
     }
 
     pub(super) fn end_pass(&mut self, job: &CompactionJob, wait: Option<Duration>) {
+        let starting = job.status.as_ref().is_some_and(is_starting);
+        self.starting_since = starting.then(|| self.starting_since.unwrap_or_else(Instant::now));
         self.left = version(job).map(|version| Left {
             version,
             milestones: Milestones::of(job),
@@ -157,6 +163,13 @@ impl Memory {
     }
 }
 
+/// Whether there is work, it is the job's turn, and no worker could start.
+fn is_starting(status: &CompactionJobStatus) -> bool {
+    let ready = condition(&status.conditions, conditions::READY);
+    let waits_for_turn = ready.is_some_and(|ready| ready.reason == Reason::WaitingForJob.as_str());
+    status.pending_since.is_some() && !waits_for_turn
+}
+
 /// Versions of one kind of object rise.
 fn version(job: &CompactionJob) -> Option<u64> {
     job.resource_version()?.parse().ok()
@@ -180,4 +193,49 @@ fn are_the_same(before: &[Condition], after: &Value) -> bool {
         .map(|c| (Some(c.type_.as_str()), Some(c.status.as_str())));
     let after = after.as_array().into_iter().flatten();
     before.eq(after.map(|condition| (condition["type"].as_str(), condition["status"].as_str())))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// The answer so many seconds after a pass that left a job in this state.
+    async fn starting_after(memory: &mut Memory, state: Reason, seconds: u64) -> u64 {
+        let is_pending = state != Reason::Running;
+        let job = serde_json::from_value(json!({
+            "metadata": {"name": "job", "resourceVersion": "1"},
+            "spec": {
+                "storage": {"s3": {"bucket": "bucket"}}, "source": {"prefix": "in/"}, "output": {"prefix": "out/"},
+            },
+            "status": {
+                "pendingSince": is_pending.then_some("2026-01-01T00:00:00Z"),
+                "conditions": [{
+                    "type": "Ready", "status": "True", "reason": state.as_str(), "message": "",
+                    "lastTransitionTime": "2026-01-01T00:00:00Z",
+                }],
+            },
+        }));
+        memory.end_pass(&job.unwrap(), None);
+        tokio::time::advance(Duration::from_secs(seconds)).await;
+        memory.starting_age().as_secs()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_worker_that_can_start_is_waited_for_through_backoffs_and_not_before_it_is_the_jobs_turn() {
+        let mut memory = Memory::default();
+        assert_eq!(starting_after(&mut memory, Reason::WaitingForJob, 50).await, 0);
+        assert_eq!(starting_after(&mut memory, Reason::Starting, 30).await, 30);
+        assert_eq!(starting_after(&mut memory, Reason::Requeueing, 600).await, 630);
+        memory.begin_pass();
+        assert_eq!(
+            memory.starting_age().as_secs(),
+            630,
+            "a pass that fails ends nothing"
+        );
+        assert_eq!(starting_after(&mut memory, Reason::Starting, 5).await, 635);
+        assert_eq!(starting_after(&mut memory, Reason::Running, 5).await, 0);
+        assert_eq!(starting_after(&mut memory, Reason::Starting, 5).await, 5);
+    }
 }

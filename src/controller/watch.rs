@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::decide::{WorkerState, WorkerView};
-use crate::api::{CompactionJobStatus, Reason, condition, conditions};
+use crate::api::CompactionJobStatus;
 
 /// The longest time between two looks that counts: what lies between may have been an outage of the
 /// observer's own, in which nobody could have shown anything.
@@ -16,8 +16,6 @@ const LONGEST_STEP: Duration = Duration::from_mins(1);
 #[derive(Debug, Default)]
 pub struct Watch {
     seen: BTreeMap<i32, (Seen, Duration)>,
-    /// For how long no worker could start. A backoff between two looks is part of it, however long.
-    starting: Duration,
     /// The last look that saw something.
     looked: Option<Instant>,
 }
@@ -41,11 +39,6 @@ impl Watch {
     ) -> BTreeMap<i32, Duration> {
         let step = self.looked.map_or(Duration::ZERO, |looked| looked.elapsed());
         self.looked = Some(Instant::now());
-        self.starting = if status.is_some_and(is_starting) {
-            self.starting + step
-        } else {
-            Duration::ZERO
-        };
         for shard in status.map_or(&[][..], |status| &status.shards) {
             let seen = Seen {
                 epoch: shard.epoch,
@@ -78,25 +71,12 @@ impl Watch {
         let running = self.seen.values().filter(|(seen, _)| seen.runs);
         running.map(|(_, unchanged)| *unchanged).max().unwrap_or_default()
     }
-
-    /// For how long the job has been seen to have work that is its turn, and no worker that could start on it.
-    pub fn starting(&self) -> Duration {
-        self.starting
-    }
-}
-
-fn is_starting(status: &CompactionJobStatus) -> bool {
-    let ready = condition(&status.conditions, conditions::READY);
-    let waits_for_turn = ready.is_some_and(|ready| ready.reason == Reason::WaitingForJob.as_str());
-    status.pending_since.is_some() && !waits_for_turn
 }
 
 #[cfg(test)]
 mod tests {
-    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-
     use super::*;
-    use crate::api::{ShardStatus, set_condition};
+    use crate::api::ShardStatus;
 
     fn status(sequence: i64) -> CompactionJobStatus {
         let mut shard = ShardStatus {
@@ -141,30 +121,6 @@ mod tests {
         after(&mut watch, 50, 1, waiting()).await;
         assert_eq!(watch.longest_running(), Duration::ZERO);
         assert_eq!(after(&mut watch, 50, 1, WorkerState::Running).await, 0);
-    }
-
-    /// The watch's answer after so many more seconds, and a look at a job in this state.
-    async fn starting_after(watch: &mut Watch, seconds: u64, state: Reason) -> u64 {
-        tokio::time::advance(Duration::from_secs(seconds)).await;
-        let (now, mut status) = (jiff::Timestamp::UNIX_EPOCH, status(1));
-        status.pending_since = (state != Reason::Running).then_some(Time(now));
-        let (type_, state) = (conditions::READY, state.as_str());
-        set_condition(&mut status.conditions, type_, Some(true), state, "", 1, now);
-        watch.look(Some(&status), &[]);
-        watch.starting().as_secs()
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_worker_that_cannot_start_is_waited_for_through_backoffs_and_not_before_it_is_the_jobs_turn() {
-        let mut watch = Watch::default();
-        assert_eq!(starting_after(&mut watch, 50, Reason::WaitingForJob).await, 0);
-        assert_eq!(starting_after(&mut watch, 50, Reason::WaitingForJob).await, 0);
-        assert_eq!(starting_after(&mut watch, 30, Reason::Starting).await, 30);
-        assert_eq!(starting_after(&mut watch, 600, Reason::Requeueing).await, 630);
-        watch.blind();
-        assert_eq!(starting_after(&mut watch, 500, Reason::Starting).await, 630);
-        assert_eq!(starting_after(&mut watch, 5, Reason::Running).await, 0);
-        assert_eq!(starting_after(&mut watch, 5, Reason::Starting).await, 5);
     }
 
     #[tokio::test(start_paused = true)]
