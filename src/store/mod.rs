@@ -80,7 +80,8 @@ pub trait Store: Send + Sync {
     async fn upload_days(&self, prefixes: &[&str]) -> Result<Option<u32>>;
 
     /// Tries out what this store honours, with objects and uploads of these two keys, which nothing else
-    /// uses. All are removed again, but by a process that ends on the way.
+    /// uses. All are removed again, but by a process that ends on the way, and but for an upload whose opening was
+    /// not answered.
     async fn probe(&self, keys: &[String; 2]) -> Result<Capabilities>;
 
     /// The same store, making use of what a probe has found it to honour.
