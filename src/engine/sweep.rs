@@ -24,7 +24,7 @@ pub struct Ledgers {
     state_prefix: String,
     cluster: String,
     /// UIDs of the jobs that live.
-    living: BTreeSet<String>,
+    living: BTreeSet<Uuid>,
     /// What was written after this is not abandoned yet. Seconds since the epoch, by the store's clock.
     written_before: i64,
 }
@@ -67,7 +67,7 @@ impl Ledgers {
         store: Arc<dyn Store>,
         state_prefix: &str,
         cluster: &str,
-        living: BTreeSet<String>,
+        living: BTreeSet<Uuid>,
         written_before: i64,
     ) -> Self {
         Self {
@@ -142,12 +142,10 @@ impl Ledgers {
 
     /// Before anything in it was looked at.
     fn standing(&self, uid: &str) -> Standing {
-        if self.living.contains(uid) {
-            Standing::Live
-        } else if Uuid::parse_str(uid).is_ok() {
-            Standing::Abandoned
-        } else {
-            Standing::Unclear(format!("{uid:?} is not the UID of a job"))
+        match Uuid::parse_str(uid) {
+            Ok(uid) if self.living.contains(&uid) => Standing::Live,
+            Ok(_) => Standing::Abandoned,
+            Err(_) => Standing::Unclear(format!("{uid:?} is not the UID of a job")),
         }
     }
 
