@@ -12,7 +12,7 @@ use std::time::Duration;
 use compaction_operator::api::{CompactionJob, Limits, condition, conditions};
 use compaction_operator::controller;
 use compaction_operator::deadline::within;
-use compaction_operator::engine::{Ledgers, PlanInput, Window, preview};
+use compaction_operator::engine::{self, Ledgers, PlanInput, Window, preview};
 use compaction_operator::local::{
     self, Endpoint, LedgersReport, Outcome, ProbeReport, Recipe, Run, WorkerArguments, demo, manifest,
     run_worker, server, uid_of_state, uids, uids_beside,
@@ -225,15 +225,7 @@ pub(crate) async fn gc(arguments: cli::GcArguments) -> Answer {
     // They protect their jobs, and say nothing of others: one stays after its job has succeeded.
     living.extend(uids_beside(manifest)?);
     let (store, server) = connect(&job, store.as_deref()).await?;
-    let now = jiff::Timestamp::now().as_second();
-    let ledgers = Ledgers::new(
-        store,
-        &job.spec.state_prefix,
-        &arguments.cluster_id,
-        living,
-        now - i64::from(arguments.min_age_seconds),
-    );
-    let report = LedgersReport::make(&ledgers, now, arguments.delete).await;
+    let report = look_at_ledgers(store, &job, &arguments, living).await;
     if let Some(server) = server {
         server.stop().await;
     }
@@ -244,6 +236,19 @@ pub(crate) async fn gc(arguments: cli::GcArguments) -> Answer {
     } else {
         ExitCode::from(FAILED)
     })
+}
+
+async fn look_at_ledgers(
+    store: Arc<dyn Store>,
+    job: &CompactionJob,
+    arguments: &cli::GcArguments,
+    living: BTreeSet<Uuid>,
+) -> Result<LedgersReport, engine::Error> {
+    let now = jiff::Timestamp::now().as_second();
+    let (state_prefix, cluster) = (&job.spec.state_prefix, &arguments.cluster_id);
+    let age = arguments.min_age_seconds;
+    let ledgers = Ledgers::open(store, state_prefix, cluster, living, now, age).await?;
+    LedgersReport::make(&ledgers, arguments.delete).await
 }
 
 /// UIDs of the jobs that somebody says live. One who means to name some and names none is told so: a command that

@@ -37,7 +37,7 @@ pub use planning::{PlanInput, Planned, make_plan, preview};
 pub use probe::probe_alone;
 pub use publish::{Finished, manifest_directory, publish};
 pub use shard::{Ended, ShardInput, run_batches};
-pub use sweep::{Directory, Found, Ledgers, Standing};
+pub use sweep::{Directory, Found, Ledgers, PlannedJob, Standing};
 pub use unpublished::{Unpublished, remove_unpublished};
 pub use window::Window;
 

@@ -11,7 +11,8 @@ use uuid::Uuid;
 
 use super::state::{self, StateFile};
 use crate::disposition::Disposition;
-use crate::engine::{self, Directory, Ledgers, Standing};
+use crate::engine::{self, Directory, Ledgers, PlannedJob, Standing};
+use crate::plan::JobName;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -84,6 +85,12 @@ pub struct LedgersReport {
 #[serde(rename_all = "camelCase")]
 pub struct LedgerReport {
     pub job_uid: String,
+    /// As its plan names it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub job: Option<NamespacedName>,
+    /// Why its plan cannot be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub plan_problem: Option<String>,
     pub state: LedgerState,
     pub objects: u64,
     pub bytes: u64,
@@ -94,6 +101,12 @@ pub struct LedgerReport {
     age_seconds: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct NamespacedName {
+    pub namespace: String,
+    pub name: String,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -113,14 +126,14 @@ pub enum LedgerState {
 
 impl LedgersReport {
     /// Looks at the ledgers, and sweeps those that are abandoned if that is wanted.
-    pub async fn make(ledgers: &Ledgers, now: i64, sweep: bool) -> Result<Self, engine::Error> {
+    pub async fn make(ledgers: &Ledgers, sweep: bool) -> Result<Self, engine::Error> {
         let found = ledgers.find().await?;
         let mut report = Self {
             directory: ledgers.directory(),
             ledgers: found
                 .directories
                 .iter()
-                .map(|d| LedgerReport::of(d, now))
+                .map(|d| LedgerReport::of(d, ledgers.now()))
                 .collect(),
             other_objects: found.strays,
         };
@@ -154,8 +167,18 @@ impl LedgerReport {
             Standing::Abandoned => (LedgerState::Abandoned, None),
             Standing::Unclear(why) => (LedgerState::Unclear, Some(why.clone())),
         };
+        let (job, plan_problem) = match &directory.job {
+            PlannedJob::Named(JobName { namespace, name, .. }) => {
+                let (namespace, name) = (namespace.clone(), name.clone());
+                (Some(NamespacedName { namespace, name }), None)
+            }
+            PlannedJob::Unplanned => (None, None),
+            PlannedJob::Unreadable(why) => (None, Some(why.clone())),
+        };
         Self {
             job_uid: directory.job_uid.clone(),
+            job,
+            plan_problem,
             state,
             objects: directory.objects,
             bytes: directory.size,
@@ -163,6 +186,14 @@ impl LedgerReport {
             last_written: Timestamp::from_second(directory.written).ok(),
             age_seconds: now.saturating_sub(directory.written).max(0) as u64,
             problem,
+        }
+    }
+
+    fn whose(&self) -> String {
+        match (&self.job, &self.plan_problem) {
+            (Some(NamespacedName { namespace, name }), _) => format!("{namespace}/{name}"),
+            (None, Some(_)) => "unreadable plan".to_owned(),
+            (None, None) => "not planned".to_owned(),
         }
     }
 }
@@ -174,14 +205,18 @@ impl fmt::Display for LedgersReport {
             let age = std::time::Duration::from_secs(ledger.age_seconds);
             writeln!(
                 f,
-                "{:36}  {:9}  {} objects, {}, {} open uploads, written {} ago",
+                "{:36}  {:9}  {}: {} objects, {}, {} open uploads, written {} ago",
                 ledger.job_uid,
                 format!("{:?}", ledger.state),
+                ledger.whose(),
                 ledger.objects,
                 HumanBytes(ledger.bytes),
                 ledger.open_uploads,
                 HumanDuration(age),
             )?;
+            if let Some(problem) = &ledger.plan_problem {
+                writeln!(f, "  its plan cannot be read: {problem}")?;
+            }
             if let Some(problem) = &ledger.problem {
                 writeln!(f, "  {problem}")?;
             }

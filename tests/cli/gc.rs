@@ -106,8 +106,14 @@ fn what_a_lost_job_has_left_is_shown_and_then_swept() {
     let shown = gc(&place, &OLD).ends_with(0);
     assert_eq!(states(&shown)[&uid], "Abandoned");
     let ledger = &report(&shown)["ledgers"][0];
+    assert_eq!(ledger["job"], json!({"namespace": "default", "name": "job"}));
     assert_eq!(ledger["openUploads"], 1);
     assert_eq!(ledger["objects"], place.keys(STATE_PREFIX).len());
+    let mut text = place.command("gc");
+    let text = text.arg("--store").arg(place.store()).output().unwrap();
+    Said::from(text)
+        .ends_with(0)
+        .names(&[&uid, "Recent", "default/job: ", "1 open uploads"]);
     assert!(place.objects("") == objects, "something was changed");
     assert_eq!(place.open_uploads(), uploads);
 
@@ -242,8 +248,14 @@ fn what_no_job_can_have_written_is_reported_and_kept() {
         let objects = place.objects("");
         let said = gc(&place, &SWEEP).ends_with(1);
         let report = report(&said);
-        let mut unclear = report["ledgers"].as_array().unwrap().iter();
-        let unclear = unclear.find(|ledger| ledger["state"] == "Unclear").unwrap();
+        let ledgers = report["ledgers"].as_array().unwrap();
+        let unclear = ledgers
+            .iter()
+            .find(|ledger| ledger["state"] == "Unclear")
+            .unwrap();
+        let of_lost = ledgers.iter().find(|ledger| ledger["jobUid"] == lost).unwrap();
+        let plan_problem = of_lost["planProblem"].as_str().unwrap();
+        assert!(plan_problem.contains("missing field `job`"), "{report}");
         assert!(unclear["problem"].as_str().unwrap().contains(problem), "{report}");
         let kept = place.keys("");
         assert!(kept.contains(&key), "{kept:?}");

@@ -15,6 +15,7 @@ pub struct Stored {
     pub bytes: Bytes,
     pub etag: String,
     pub token: Option<String>,
+    modified: i64,
 }
 
 struct Upload {
@@ -42,6 +43,8 @@ struct State {
     uploads: BTreeMap<String, Upload>,
     rng: fastrand::Rng,
     counter: u64,
+    /// By its own clock, which stands still.
+    now: i64,
     calm: bool,
     away: bool,
     /// Keys that nobody may read.
@@ -63,6 +66,7 @@ impl MemoryStore {
             uploads: BTreeMap::new(),
             rng: fastrand::Rng::with_seed(seed),
             counter: 0,
+            now: 0,
             calm: false,
             away: false,
             denied: BTreeSet::new(),
@@ -86,6 +90,10 @@ impl MemoryStore {
 
     pub fn set_away(&self, away: bool) {
         self.state.lock().unwrap().away = away;
+    }
+
+    pub fn set_time(&self, now: i64) {
+        self.state.lock().unwrap().now = now;
     }
 
     pub fn set(&self, key: &str, bytes: Vec<u8>) {
@@ -192,6 +200,7 @@ impl State {
             bytes,
             etag,
             token,
+            modified: self.now,
         };
         self.objects.insert(key.to_owned(), stored);
     }
@@ -243,7 +252,7 @@ impl Store for MemoryStore {
                     key: key.clone(),
                     etag: stored.etag.clone(),
                     size: stored.bytes.len() as u64,
-                    modified: 0,
+                    modified: stored.modified,
                     readable: true,
                 })
                 .collect();
@@ -441,6 +450,11 @@ impl Store for MemoryStore {
 
     async fn upload_days(&self, _: &[&str]) -> Result<Option<u32>> {
         Ok(None)
+    }
+
+    async fn time(&self, prefix: &str) -> Result<Option<i64>> {
+        self.request("ListObjectsV2", prefix, |state| Ok(Some(state.now)))
+            .await
     }
 
     async fn probe(&self, keys: &[String; 2]) -> Result<Capabilities> {
