@@ -92,13 +92,14 @@ pub struct GcArguments {
     /// Whose working files: `local` are those of `run`, others those of an operator with this --cluster-id.
     #[arg(long, value_name = "ID", default_value = LOCAL_CLUSTER)]
     pub cluster_id: String,
-    /// UIDs of the jobs that live, with spaces or commas between them; `-` reads them from standard input.
+    /// UIDs of the jobs that live, with spaces or commas between them; `-` reads them from standard input. None
+    /// at all is an error.
     #[arg(long, value_name = "UIDS")]
     pub live: Vec<String>,
     /// No job lives but those of state files.
     #[arg(long)]
     pub none_live: bool,
-    /// State files of `run` whose jobs live, besides JOB.state.json beside the manifest.
+    /// State files of `run` whose jobs live, besides those in the manifest's directory.
     #[arg(long, value_name = "FILE")]
     pub state: Vec<PathBuf>,
     /// What was written later than so long ago is let be.

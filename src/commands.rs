@@ -12,10 +12,10 @@ use std::time::Duration;
 use compaction_operator::api::{CompactionJob, Limits, condition, conditions};
 use compaction_operator::controller;
 use compaction_operator::deadline::within;
-use compaction_operator::engine::{Ledgers, PlanInput, Window, preview};
+use compaction_operator::engine::{self, Ledgers, PlanInput, Window, preview};
 use compaction_operator::local::{
     self, Endpoint, LedgersReport, Outcome, ProbeReport, Recipe, Run, WorkerArguments, demo, manifest,
-    run_worker, server, uid_of_state, uids,
+    run_worker, server, uid_of_state, uids, uids_beside,
 };
 use compaction_operator::store::{CredentialsFrom, S3, Store};
 use compaction_operator::verify;
@@ -25,6 +25,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use crate::cli;
 use crate::cli::Format;
@@ -209,28 +210,27 @@ pub(crate) async fn probe(arguments: cli::JobArguments) -> Answer {
 }
 
 pub(crate) async fn gc(arguments: cli::GcArguments) -> Answer {
-    let job = manifest::read(&arguments.job.manifest, None)?;
-    let living = living(&arguments)?;
+    let cli::JobArguments {
+        manifest,
+        store,
+        output,
+    } = &arguments.job;
+    let job = manifest::read(manifest, None)?;
+    let mut living = named_living(&arguments)?;
     if arguments.delete && living.is_empty() && !arguments.none_live {
         return Err(Unusable(
             "nobody says which jobs live; name them with --live, or say --none-live".to_owned(),
         ));
     }
-    let (store, server) = connect(&job, arguments.job.store.as_deref()).await?;
-    let now = jiff::Timestamp::now().as_second();
-    let ledgers = Ledgers::new(
-        store,
-        &job.spec.state_prefix,
-        &arguments.cluster_id,
-        living,
-        now - i64::from(arguments.min_age_seconds),
-    );
-    let report = LedgersReport::make(&ledgers, now, arguments.delete).await;
+    // They protect their jobs, and say nothing of others: one stays after its job has succeeded.
+    living.extend(uids_beside(manifest)?);
+    let (store, server) = connect(&job, store.as_deref()).await?;
+    let report = look_at_ledgers(store, &job, &arguments, living).await;
     if let Some(server) = server {
         server.stop().await;
     }
     let report = report?;
-    show(&report, arguments.job.output)?;
+    show(&report, *output)?;
     Ok(if report.is_good() {
         ExitCode::SUCCESS
     } else {
@@ -238,20 +238,39 @@ pub(crate) async fn gc(arguments: cli::GcArguments) -> Answer {
     })
 }
 
-/// UIDs of the jobs that are said to live, and of those that state files keep.
-fn living(arguments: &cli::GcArguments) -> Result<BTreeSet<String>, Unusable> {
+async fn look_at_ledgers(
+    store: Arc<dyn Store>,
+    job: &CompactionJob,
+    arguments: &cli::GcArguments,
+    living: BTreeSet<Uuid>,
+) -> Result<LedgersReport, engine::Error> {
+    let now = jiff::Timestamp::now().as_second();
+    let (state_prefix, cluster) = (&job.spec.state_prefix, &arguments.cluster_id);
+    let age = arguments.min_age_seconds;
+    let ledgers = Ledgers::open(store, state_prefix, cluster, living, now, age).await?;
+    LedgersReport::make(&ledgers, arguments.delete).await
+}
+
+/// UIDs of the jobs that somebody says live. One who means to name some and names none is told so: a command that
+/// failed prints nothing.
+fn named_living(arguments: &cli::GcArguments) -> Result<BTreeSet<Uuid>, Unusable> {
     let mut living = BTreeSet::new();
     for text in &arguments.live {
-        living.extend(match text.as_str() {
+        let named = match text.as_str() {
             "-" => uids(&std::io::read_to_string(std::io::stdin())?)?,
             text => uids(text)?,
-        });
+        };
+        if named.is_empty() {
+            return Err(Unusable(
+                "--live names no job; where none lives, say --none-live in its place".to_owned(),
+            ));
+        }
+        living.extend(named);
     }
     for path in &arguments.state {
         let uid = uid_of_state(path)?;
         living.insert(uid.ok_or_else(|| Unusable(format!("{} keeps no job", path.display())))?);
     }
-    living.extend(uid_of_state(&state_beside(&arguments.job.manifest))?);
     Ok(living)
 }
 

@@ -307,6 +307,10 @@ impl Store for Fake {
         Ok(None)
     }
 
+    async fn time(&self, _: &str) -> Result<Option<i64>> {
+        Ok(None)
+    }
+
     async fn probe(&self, _: &[String; 2]) -> Result<Capabilities> {
         Ok(Capabilities::default())
     }

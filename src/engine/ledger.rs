@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use super::body::{Bitmaps, BodyRef, RunOfEntries};
 use super::{Body, Error};
 use crate::deduplicate::{Layout, Survivors};
-use crate::plan::{Plan, Segment};
+use crate::plan::{JobName, Plan, Segment};
 use crate::store::{Put, Store};
 
 /// Bounds on what is read back, so that an altered object cannot make a worker run out of memory.
@@ -175,6 +175,26 @@ impl Ledger {
     pub async fn plan(&self, location: &str, sha256: &str) -> Result<Plan, Error> {
         self.get_json(&format!("{location}/plan.json"), sha256, MAX_PLAN_BYTES)
             .await
+    }
+
+    /// Whether an object of this name is a plan.
+    pub(crate) fn is_plan(name: &str) -> bool {
+        name.starts_with("plan/") && name.ends_with("/plan.json")
+    }
+
+    /// Whose the plan under this key is, whatever version it has; `None` when it is gone.
+    pub(crate) async fn job_of_plan(&self, key: &str) -> Result<Option<JobName>, Error> {
+        #[derive(serde::Deserialize)]
+        struct Header {
+            job: JobName,
+        }
+        let Some(bytes) = self.store.get(key, MAX_PLAN_BYTES).await? else {
+            return Ok(None);
+        };
+        match serde_json::from_slice::<Header>(&bytes) {
+            Ok(header) => Ok(Some(header.job)),
+            Err(error) => Err(damaged(key, error.to_string())),
+        }
     }
 
     /// Name of the body that `writer` wrote with `sequence`, relative to the ledger.

@@ -41,7 +41,7 @@ pub use probe::probe_alone;
 pub use publish::publish;
 pub use published::manifest_directory;
 pub use shard::{Ended, ShardInput, run_batches};
-pub use sweep::{Directory, Found, Ledgers, Standing};
+pub use sweep::{Directory, Found, Ledgers, PlannedJob, Standing};
 pub use unpublished::{Unpublished, remove_unpublished};
 pub use window::Window;
 

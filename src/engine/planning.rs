@@ -50,6 +50,8 @@ pub async fn make_plan(context: &Context, input: &PlanInput<'_>) -> Result<Plann
     let spec = &input.job.spec;
     let deletes = spec.source_disposition == SourceDisposition::Delete;
     if deletes && !capabilities.conditional_delete && !spec.allow_unconditional_delete {
+        // Of what the probe has on record, nothing is left either.
+        clean_up(context).await?;
         return Err(Error::UnconditionalDelete);
     }
     let upload_days = upload_days(context, spec).await;

@@ -1,6 +1,7 @@
 //! What a store honours, found out by trying: by the plan duty for its plan, and for people who ask.
 //!
-//! Leaves nothing behind. Uploads are opened for it, so they are on record while they may be open.
+//! Uploads are opened for it, so they are on record: the request that opens one is repeated when its answer is
+//! lost, and clean-up finds the one whose id nobody has learned by its key.
 
 use std::sync::Arc;
 
@@ -10,7 +11,7 @@ use super::cleanup::{Leave, end_recorded, remove};
 use super::{Error, Ledger, Writer};
 use crate::store::{Capabilities, Store};
 
-/// Tries within a job's ledger. What a failure leaves there goes with the ledger.
+/// Tries within a job's ledger. The records go with the ledger, and so does what a failure leaves there.
 pub(super) async fn probe(store: &dyn Store, ledger: &Ledger) -> Result<Capabilities, Error> {
     let keys = ledger.probe_keys();
     let mut records = Vec::new();
@@ -18,7 +19,10 @@ pub(super) async fn probe(store: &dyn Store, ledger: &Ledger) -> Result<Capabili
         records.push(ledger.record_upload(ledger.next_upload(), key, None).await?);
     }
     let capabilities = store.probe(&keys).await?;
-    ledger.delete(&records).await?;
+    if !capabilities.list_uploads {
+        // Nothing is found by them there.
+        ledger.delete(&records).await?;
+    }
     Ok(capabilities)
 }
 
@@ -37,9 +41,7 @@ pub async fn probe_alone(
     let uid = Uuid::new_v4().to_string();
     let ledger = Ledger::new(Arc::clone(store), state_prefix, cluster, &uid, writer);
     let found = probe(&**store, &ledger).await;
-    if found.is_err() {
-        end_recorded(&**store, &ledger, &mut Leave::Alone).await?;
-        remove(&**store, &ledger, &mut Leave::Alone).await?;
-    }
+    end_recorded(&**store, &ledger, &mut Leave::Alone).await?;
+    remove(&**store, &ledger, &mut Leave::Alone).await?;
     found
 }

@@ -14,6 +14,7 @@ use super::cleanup::{Leave, end_recorded, remove, uploads_of};
 use super::published::{CONSUMED, MANIFEST, manifest_directory};
 use super::{Error, Ledger, Writer};
 use crate::disposition::Disposition;
+use crate::plan::JobName;
 use crate::store::{ErrorKind, Object, Pages, Store};
 
 /// Records looked at at the same time.
@@ -25,8 +26,10 @@ pub struct Ledgers {
     state_prefix: String,
     cluster: String,
     /// UIDs of the jobs that live.
-    living: BTreeSet<String>,
-    /// What was written after this is not abandoned yet. Seconds since the epoch, by the store's clock.
+    living: BTreeSet<Uuid>,
+    /// Seconds since the epoch.
+    now: i64,
+    /// What was written after this is not abandoned yet.
     written_before: i64,
 }
 
@@ -42,6 +45,7 @@ pub struct Found {
 #[derive(Debug)]
 pub struct Directory {
     pub job_uid: String,
+    pub job: PlannedJob,
     pub objects: u64,
     /// Bytes.
     pub size: u64,
@@ -50,6 +54,18 @@ pub struct Directory {
     /// Uploads that it records and that are open.
     pub open_uploads: u64,
     pub standing: Standing,
+    /// Key of its plan; of the last one, where several workers made one.
+    plan: Option<String>,
+}
+
+/// Whose a ledger is, as far as its plan tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PlannedJob {
+    Named(JobName),
+    /// There is no plan in it.
+    Unplanned,
+    /// Its plan cannot be read, and why.
+    Unreadable(String),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,20 +80,31 @@ pub enum Standing {
 }
 
 impl Ledgers {
-    pub fn new(
+    /// Asks the store for the time. Where its clock and this machine's, `here`, differ, the earlier one counts: by it,
+    /// what was written lately is not too old.
+    pub async fn open(
         store: Arc<dyn Store>,
         state_prefix: &str,
         cluster: &str,
-        living: BTreeSet<String>,
-        written_before: i64,
-    ) -> Self {
-        Self {
+        living: BTreeSet<Uuid>,
+        here: i64,
+        min_age_seconds: u32,
+    ) -> Result<Self, Error> {
+        let there = store.time(state_prefix).await?;
+        let now = there.map_or(here, |there| there.min(here));
+        Ok(Self {
             store,
             state_prefix: state_prefix.to_owned(),
             cluster: cluster.to_owned(),
             living,
-            written_before,
-        }
+            now,
+            written_before: now - i64::from(min_age_seconds),
+        })
+    }
+
+    /// The time that ages are measured against. Seconds since the epoch.
+    pub fn now(&self) -> i64 {
+        self.now
     }
 
     /// Ends with a slash.
@@ -96,6 +123,7 @@ impl Ledgers {
             }
         }
         for directory in &mut found.directories {
+            directory.job = self.planned_job(directory).await?;
             match self.open_uploads(&directory.job_uid).await {
                 Ok(open) => directory.open_uploads = open.len() as u64,
                 Err(error) if error.disposition() == Disposition::Wait => return Err(error),
@@ -119,11 +147,13 @@ impl Ledgers {
         if found.directories.last().is_none_or(|last| last.job_uid != uid) {
             found.directories.push(Directory {
                 job_uid: uid.to_owned(),
+                job: PlannedJob::Unplanned,
                 objects: 0,
                 size: 0,
                 written: i64::MIN,
                 open_uploads: 0,
                 standing: self.standing(uid),
+                plan: None,
             });
         }
         let Some(directory) = found.directories.last_mut() else {
@@ -135,6 +165,9 @@ impl Ledgers {
         if directory.standing == Standing::Abandoned && object.modified > self.written_before {
             directory.standing = Standing::Recent;
         }
+        if Ledger::is_plan(name) {
+            directory.plan = Some(object.key.clone());
+        }
         let may_go = matches!(directory.standing, Standing::Abandoned | Standing::Recent);
         if !Ledger::knows(name) && may_go {
             directory.standing = Standing::Unclear(format!("no job writes {}", object.key));
@@ -143,12 +176,22 @@ impl Ledgers {
 
     /// Before anything in it was looked at.
     fn standing(&self, uid: &str) -> Standing {
-        if self.living.contains(uid) {
-            Standing::Live
-        } else if Uuid::parse_str(uid).is_ok() {
-            Standing::Abandoned
-        } else {
-            Standing::Unclear(format!("{uid:?} is not the UID of a job"))
+        match Uuid::parse_str(uid) {
+            Ok(uid) if self.living.contains(&uid) => Standing::Live,
+            Ok(_) => Standing::Abandoned,
+            Err(_) => Standing::Unclear(format!("{uid:?} is not the UID of a job")),
+        }
+    }
+
+    async fn planned_job(&self, directory: &Directory) -> Result<PlannedJob, Error> {
+        let Some(plan) = &directory.plan else {
+            return Ok(PlannedJob::Unplanned);
+        };
+        match self.ledger(&directory.job_uid).job_of_plan(plan).await {
+            Ok(job) => Ok(job.map_or(PlannedJob::Unplanned, PlannedJob::Named)),
+            Err(error) if error.disposition() == Disposition::Wait => Err(error),
+            Err(Error::Ledger { problem, .. }) => Ok(PlannedJob::Unreadable(problem)),
+            Err(error) => Ok(PlannedJob::Unreadable(error.to_string())),
         }
     }
 

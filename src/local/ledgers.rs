@@ -2,39 +2,72 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::path::{Path, PathBuf};
 
 use indicatif::{HumanBytes, HumanDuration};
 use jiff::Timestamp;
 use serde::Serialize;
+use uuid::Uuid;
 
 use super::state::{self, StateFile};
 use crate::disposition::Disposition;
-use crate::engine::{self, Directory, Ledgers, Standing};
+use crate::engine::{self, Directory, Ledgers, PlannedJob, Standing};
+use crate::plan::JobName;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error(transparent)]
     State(#[from] state::Error),
+    /// Unlike for `run`, removing it is no way out: it may be all that keeps a ledger.
+    #[error(
+        "{path} is not the state of a job: {source}; nobody knows which job lives by it, so mend it or move it elsewhere"
+    )]
+    NotAState {
+        path: PathBuf,
+        source: serde_json::Error,
+    },
     #[error("{0:?} is not the UID of a job")]
     NotAUid(String),
 }
 
 /// The UIDs in a text, with spaces, commas or lines between them.
-pub fn uids(text: &str) -> Result<BTreeSet<String>, Error> {
+pub fn uids(text: &str) -> Result<BTreeSet<Uuid>, Error> {
     let words = text.split(|c: char| c.is_whitespace() || c == ',');
-    words
-        .filter(|word| !word.is_empty())
-        .map(|word| match uuid::Uuid::parse_str(word) {
-            Ok(_) => Ok(word.to_owned()),
-            Err(_) => Err(Error::NotAUid(word.to_owned())),
-        })
-        .collect()
+    words.filter(|word| !word.is_empty()).map(uid).collect()
+}
+
+fn uid(text: &str) -> Result<Uuid, Error> {
+    Uuid::parse_str(text).map_err(|_| Error::NotAUid(text.to_owned()))
 }
 
 /// The UID of the job that a state file keeps; `None` without such a file.
-pub fn uid_of_state(path: &std::path::Path) -> Result<Option<String>, Error> {
-    let job = StateFile::new(path).read()?;
-    Ok(job.and_then(|job| job.metadata.uid))
+pub fn uid_of_state(path: &Path) -> Result<Option<Uuid>, Error> {
+    let job = StateFile::new(path).read().map_err(|error| match error {
+        state::Error::NotAState { path, source } => Error::NotAState { path, source },
+        other => Error::State(other),
+    })?;
+    job.and_then(|job| job.metadata.uid)
+        .as_deref()
+        .map(uid)
+        .transpose()
+}
+
+/// The UIDs of the jobs whose state files are in the directory of a manifest.
+pub fn uids_beside(manifest: &Path) -> Result<BTreeSet<Uuid>, Error> {
+    let directory = manifest.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let directory = directory.unwrap_or(Path::new("."));
+    let unreadable = |source| state::Error::Io {
+        path: directory.to_owned(),
+        source,
+    };
+    let mut uids = BTreeSet::new();
+    for entry in std::fs::read_dir(directory).map_err(unreadable)? {
+        let entry = entry.map_err(unreadable)?;
+        if entry.file_name().to_string_lossy().ends_with(".state.json") {
+            uids.extend(uid_of_state(&entry.path())?);
+        }
+    }
+    Ok(uids)
 }
 
 /// What `gc` shows.
@@ -52,6 +85,12 @@ pub struct LedgersReport {
 #[serde(rename_all = "camelCase")]
 pub struct LedgerReport {
     pub job_uid: String,
+    /// As its plan names it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub job: Option<NamespacedName>,
+    /// Why its plan cannot be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub plan_problem: Option<String>,
     pub state: LedgerState,
     pub objects: u64,
     pub bytes: u64,
@@ -62,6 +101,12 @@ pub struct LedgerReport {
     age_seconds: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct NamespacedName {
+    pub namespace: String,
+    pub name: String,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -81,14 +126,14 @@ pub enum LedgerState {
 
 impl LedgersReport {
     /// Looks at the ledgers, and sweeps those that are abandoned if that is wanted.
-    pub async fn make(ledgers: &Ledgers, now: i64, sweep: bool) -> Result<Self, engine::Error> {
+    pub async fn make(ledgers: &Ledgers, sweep: bool) -> Result<Self, engine::Error> {
         let found = ledgers.find().await?;
         let mut report = Self {
             directory: ledgers.directory(),
             ledgers: found
                 .directories
                 .iter()
-                .map(|d| LedgerReport::of(d, now))
+                .map(|d| LedgerReport::of(d, ledgers.now()))
                 .collect(),
             other_objects: found.strays,
         };
@@ -122,8 +167,18 @@ impl LedgerReport {
             Standing::Abandoned => (LedgerState::Abandoned, None),
             Standing::Unclear(why) => (LedgerState::Unclear, Some(why.clone())),
         };
+        let (job, plan_problem) = match &directory.job {
+            PlannedJob::Named(JobName { namespace, name, .. }) => {
+                let (namespace, name) = (namespace.clone(), name.clone());
+                (Some(NamespacedName { namespace, name }), None)
+            }
+            PlannedJob::Unplanned => (None, None),
+            PlannedJob::Unreadable(why) => (None, Some(why.clone())),
+        };
         Self {
             job_uid: directory.job_uid.clone(),
+            job,
+            plan_problem,
             state,
             objects: directory.objects,
             bytes: directory.size,
@@ -131,6 +186,14 @@ impl LedgerReport {
             last_written: Timestamp::from_second(directory.written).ok(),
             age_seconds: now.saturating_sub(directory.written).max(0) as u64,
             problem,
+        }
+    }
+
+    fn whose(&self) -> String {
+        match (&self.job, &self.plan_problem) {
+            (Some(NamespacedName { namespace, name }), _) => format!("{namespace}/{name}"),
+            (None, Some(_)) => "unreadable plan".to_owned(),
+            (None, None) => "not planned".to_owned(),
         }
     }
 }
@@ -142,14 +205,18 @@ impl fmt::Display for LedgersReport {
             let age = std::time::Duration::from_secs(ledger.age_seconds);
             writeln!(
                 f,
-                "{:36}  {:9}  {} objects, {}, {} open uploads, written {} ago",
+                "{:36}  {:9}  {}: {} objects, {}, {} open uploads, written {} ago",
                 ledger.job_uid,
                 format!("{:?}", ledger.state),
+                ledger.whose(),
                 ledger.objects,
                 HumanBytes(ledger.bytes),
                 ledger.open_uploads,
                 HumanDuration(age),
             )?;
+            if let Some(problem) = &ledger.plan_problem {
+                writeln!(f, "  its plan cannot be read: {problem}")?;
+            }
             if let Some(problem) = &ledger.problem {
                 writeln!(f, "  {problem}")?;
             }
@@ -176,9 +243,22 @@ mod tests {
             "a6f7d8a2-4f43-4c5e-9d4d-0a1b2c3d4e5f",
         ];
         for text in [format!("{a} {b}"), format!("{a},{b}"), format!("{a}\n{b}\n")] {
-            assert_eq!(uids(&text).unwrap().into_iter().collect::<Vec<_>>(), [a, b]);
+            let found = uids(&text).unwrap().into_iter();
+            assert_eq!(found.map(|uid| uid.to_string()).collect::<Vec<_>>(), [a, b]);
         }
         assert!(uids(" \n").unwrap().is_empty());
         assert!(matches!(uids("job-1"), Err(Error::NotAUid(word)) if word == "job-1"));
+    }
+
+    #[test]
+    fn a_uid_is_the_same_however_it_is_written() {
+        let uid = "a6f7d8a2-4f43-4c5e-9d4d-0a1b2c3d4e5f";
+        for text in [
+            uid.to_uppercase(),
+            format!("{{{uid}}}"),
+            format!("urn:uuid:{uid}"),
+        ] {
+            assert_eq!(uids(&text).unwrap(), uids(uid).unwrap(), "{text}");
+        }
     }
 }

@@ -16,7 +16,7 @@ mod worker;
 /// The name of this machine in a ledger's path, in place of a cluster's.
 pub const LOCAL_CLUSTER: &str = "local";
 
-pub use ledgers::{Error as LedgersError, LedgersReport, uid_of_state, uids};
+pub use ledgers::{Error as LedgersError, LedgersReport, uid_of_state, uids, uids_beside};
 pub use plan::PlanSummary;
 pub use probe::ProbeReport;
 pub use process::{Endpoint, Recipe};

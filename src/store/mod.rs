@@ -79,8 +79,13 @@ pub trait Store: Send + Sync {
     /// such rule; `None` when there is none. Many stores and permissions do not tell: nothing may rest on it.
     async fn upload_days(&self, prefixes: &[&str]) -> Result<Option<u32>>;
 
+    /// What time it is by the store's clock, in seconds since the epoch, as an answer to a listing of `prefix` says;
+    /// `None` when it does not say.
+    async fn time(&self, prefix: &str) -> Result<Option<i64>>;
+
     /// Tries out what this store honours, with objects and uploads of these two keys, which nothing else
-    /// uses. All are removed again, but by a process that ends on the way.
+    /// uses. All are removed again, but by a process that ends on the way, and but for an upload whose opening was
+    /// not answered.
     async fn probe(&self, keys: &[String; 2]) -> Result<Capabilities>;
 
     /// The same store, making use of what a probe has found it to honour.

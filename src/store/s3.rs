@@ -5,6 +5,7 @@
 
 pub(super) mod failure;
 
+mod clock;
 mod delete;
 mod lifecycle;
 mod limit;
@@ -178,6 +179,10 @@ impl Store for S3 {
 
     async fn upload_days(&self, prefixes: &[&str]) -> Result<Option<u32>> {
         self.days_of_open_uploads(prefixes).await
+    }
+
+    async fn time(&self, prefix: &str) -> Result<Option<i64>> {
+        self.time_of_answer(prefix).await
     }
 
     async fn probe(&self, keys: &[String; 2]) -> Result<Capabilities> {

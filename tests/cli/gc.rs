@@ -66,10 +66,16 @@ fn states(said: &Said) -> BTreeMap<String, String> {
         .collect()
 }
 
-/// Keys of the uploads that the store itself has open.
 /// Somebody deletes the job without its clean-up.
 fn forget(place: &Workplace) {
     fs::remove_file(place.state_path()).unwrap();
+}
+
+/// The state file beside the manifest becomes that of another job.
+fn replace_state(place: &Workplace) {
+    let mut state = place.state();
+    state["metadata"]["uid"] = json!("a6f7d8a2-4f43-4c5e-9d4d-0a1b2c3d4e5f");
+    fs::write(place.state_path(), state.to_string()).unwrap();
 }
 
 const OLD: [&str; 2] = ["--min-age-seconds", "0"];
@@ -100,8 +106,14 @@ fn what_a_lost_job_has_left_is_shown_and_then_swept() {
     let shown = gc(&place, &OLD).ends_with(0);
     assert_eq!(states(&shown)[&uid], "Abandoned");
     let ledger = &report(&shown)["ledgers"][0];
+    assert_eq!(ledger["job"], json!({"namespace": "default", "name": "job"}));
     assert_eq!(ledger["openUploads"], 1);
     assert_eq!(ledger["objects"], place.keys(STATE_PREFIX).len());
+    let mut text = place.command("gc");
+    let text = text.arg("--store").arg(place.store()).output().unwrap();
+    Said::from(text)
+        .ends_with(0)
+        .names(&[&uid, "Recent", "default/job: ", "1 open uploads"]);
     assert!(place.objects("") == objects, "something was changed");
     assert_eq!(place.open_uploads(), uploads);
 
@@ -124,11 +136,52 @@ fn nothing_is_swept_before_somebody_has_said_who_lives() {
     gc(&place, &["--min-age-seconds", "0", "--delete"])
         .ends_with(2)
         .names(&["nobody says which jobs live", "--live", "--none-live"]);
-    // As from a command that failed.
-    gc(&place, &["--min-age-seconds", "0", "--delete", "--live", ""]).ends_with(2);
     gc(&place, &["--min-age-seconds", "0", "--delete", "--live", "job-1"])
         .ends_with(2)
         .names(&["\"job-1\" is not the UID of a job"]);
+    assert!(place.objects("") == objects);
+}
+
+#[test]
+fn the_state_file_beside_the_manifest_does_not_say_that_no_other_job_lives() {
+    let (place, _) = killed();
+    replace_state(&place);
+    let objects = place.objects("");
+    gc(&place, &["--min-age-seconds", "0", "--delete"])
+        .ends_with(2)
+        .names(&["nobody says which jobs live"]);
+    assert!(place.objects("") == objects);
+}
+
+#[test]
+fn a_list_of_the_living_that_names_nobody_is_an_error_whatever_else_is_said() {
+    let (place, uid) = killed();
+    replace_state(&place);
+    let objects = place.objects("");
+    // As from a kubectl that failed: in place of its output there is nothing.
+    for live in ["-", "", "\n"] {
+        for more in [&[][..], &["--none-live"], &["--live", &uid]] {
+            let live = ["--min-age-seconds", "0", "--delete", "--live", live];
+            gc(&place, &[&live, more].concat())
+                .ends_with(2)
+                .names(&["--live names no job", "--none-live"]);
+        }
+    }
+    assert!(place.objects("") == objects);
+}
+
+#[test]
+fn jobs_whose_state_files_are_in_the_directory_of_the_manifest_are_let_be() {
+    let (place, uid) = killed();
+    fs::copy(place.state_path(), place.path("other.state.json")).unwrap();
+    replace_state(&place);
+    let objects = place.objects("");
+    assert_eq!(states(&gc(&place, &SWEEP).ends_with(0))[&uid], "Live");
+    // Nobody knows which job this was.
+    fs::write(place.path("other.state.json"), "{").unwrap();
+    gc(&place, &SWEEP)
+        .ends_with(2)
+        .names(&["other.state.json is not the state of a job", "move it elsewhere"]);
     assert!(place.objects("") == objects);
 }
 
@@ -141,7 +194,13 @@ fn a_job_that_lives_is_let_be_and_goes_on() {
     let state = place.path("elsewhere.json");
     fs::rename(place.state_path(), &state).unwrap();
     let elsewhere = ["--state", state.to_str().unwrap()];
-    for live in [["--live", &uid], elsewhere] {
+    let (upper, braced) = (uid.to_uppercase(), format!("{{{uid}}}"));
+    for live in [
+        ["--live", &uid],
+        ["--live", &upper],
+        ["--live", &braced],
+        elsewhere,
+    ] {
         let said = gc(&place, &[&SWEEP[..], &live].concat()).ends_with(0);
         assert_eq!(states(&said)[&uid], "Live");
     }
@@ -189,8 +248,14 @@ fn what_no_job_can_have_written_is_reported_and_kept() {
         let objects = place.objects("");
         let said = gc(&place, &SWEEP).ends_with(1);
         let report = report(&said);
-        let mut unclear = report["ledgers"].as_array().unwrap().iter();
-        let unclear = unclear.find(|ledger| ledger["state"] == "Unclear").unwrap();
+        let ledgers = report["ledgers"].as_array().unwrap();
+        let unclear = ledgers
+            .iter()
+            .find(|ledger| ledger["state"] == "Unclear")
+            .unwrap();
+        let of_lost = ledgers.iter().find(|ledger| ledger["jobUid"] == lost).unwrap();
+        let plan_problem = of_lost["planProblem"].as_str().unwrap();
+        assert!(plan_problem.contains("missing field `job`"), "{report}");
         assert!(unclear["problem"].as_str().unwrap().contains(problem), "{report}");
         let kept = place.keys("");
         assert!(kept.contains(&key), "{kept:?}");

@@ -28,6 +28,7 @@ mod deduplicated;
 mod disturbed;
 mod drift;
 mod ends;
+mod gc;
 mod gitops;
 mod gitops_schedule;
 mod install;

@@ -258,17 +258,24 @@ impl Site {
     /// What `verify` says of a job, from outside of the cluster; it must be good.
     #[track_caller]
     pub fn verify(&self, spec: Value) -> String {
+        run(&mut self.program("verify", spec))
+    }
+
+    /// A command of the program on [`JOB`], from outside of the cluster.
+    pub fn program(&self, command: &str, spec: Value) -> Command {
         let mut job = self.job(JOB, spec);
         job["spec"]["storage"]["s3"]["endpoint"] = json!(store().url);
         job["spec"]["storage"]["s3"]["credentialsSecretRef"] = Value::Null;
         let manifest = self.directory.path().join("job.yaml");
         std::fs::write(&manifest, job.to_string()).unwrap();
-        run(Command::new(env!("CARGO_BIN_EXE_compaction-operator"))
-            .args(["verify", "-f"])
+        let mut program = Command::new(env!("CARGO_BIN_EXE_compaction-operator"));
+        program
+            .args([command, "-f"])
             .arg(manifest)
             .env("AWS_ACCESS_KEY_ID", store().access_key)
             .env("AWS_SECRET_ACCESS_KEY", store().secret_key)
-            .stdin(Stdio::null()))
+            .stdin(Stdio::null());
+        program
     }
 
     /// What the operator answers to a GET.

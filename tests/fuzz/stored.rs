@@ -140,7 +140,8 @@ pub fn upload(record: &[u8]) -> Outcome {
         record.to_vec(),
     );
     let dynamic: Arc<dyn Store> = Arc::new(store.clone());
-    let ledgers = Ledgers::new(dynamic, "state/", "local", BTreeSet::new(), NOW);
+    let ledgers = Ledgers::open(dynamic, "state/", "local", BTreeSet::new(), NOW, 0);
+    let ledgers = simulate(ledgers).unwrap();
     let found = simulate(ledgers.find()).unwrap();
     assert_eq!(found.directories.len(), 1);
     let swept = simulate(ledgers.sweep(&found.directories[0].job_uid));

@@ -113,6 +113,7 @@ fn everywhere() -> Vec<Case> {
         on(On::Any, 30, Page(404), UntilKnown),
         on(On::Any, 30, AnswerLost, Times(3)),
         of(Put, Probe, 0, INTERNAL, UntilKnown),
+        of(Create, Probe, 0, AnswerLost, Times(1)),
         of(UploadPart, Probe, 0, DENIED, Times(1)),
         of(Complete, Probe, 0, AnswerLost, Times(1)),
         of(Complete, Probe, 0, INVALID, Times(1)),

@@ -14,6 +14,7 @@
 mod again;
 mod api;
 mod deduplicated;
+mod gc;
 mod groups;
 mod scenario;
 mod store;

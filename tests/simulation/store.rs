@@ -15,6 +15,7 @@ pub struct Stored {
     pub bytes: Bytes,
     pub etag: String,
     pub token: Option<String>,
+    modified: i64,
 }
 
 struct Upload {
@@ -42,6 +43,8 @@ struct State {
     uploads: BTreeMap<String, Upload>,
     rng: fastrand::Rng,
     counter: u64,
+    /// By its own clock, which stands still.
+    now: i64,
     calm: bool,
     away: bool,
     /// Keys that nobody may read.
@@ -63,6 +66,7 @@ impl MemoryStore {
             uploads: BTreeMap::new(),
             rng: fastrand::Rng::with_seed(seed),
             counter: 0,
+            now: 0,
             calm: false,
             away: false,
             denied: BTreeSet::new(),
@@ -88,17 +92,14 @@ impl MemoryStore {
         self.state.lock().unwrap().away = away;
     }
 
+    pub fn set_time(&self, now: i64) {
+        self.state.lock().unwrap().now = now;
+    }
+
     pub fn set(&self, key: &str, bytes: Vec<u8>) {
         let mut state = self.state.lock().unwrap();
         let etag = state.etag(&bytes, false);
-        state.objects.insert(
-            key.to_owned(),
-            Stored {
-                bytes: bytes.into(),
-                etag,
-                token: None,
-            },
-        );
+        state.insert(key, bytes.into(), etag, None);
     }
 
     /// As if somebody had stored it anew, encrypted otherwise: the same bytes under another ETag.
@@ -193,6 +194,35 @@ impl State {
             format!("\"{}\"", &hex::encode(Sha256::digest(bytes))[..12])
         }
     }
+
+    fn insert(&mut self, key: &str, bytes: Bytes, etag: String, token: Option<String>) {
+        let stored = Stored {
+            bytes,
+            etag,
+            token,
+            modified: self.now,
+        };
+        self.objects.insert(key.to_owned(), stored);
+    }
+
+    fn open_upload(&mut self, key: &str, token: Option<&str>) -> String {
+        self.counter += 1;
+        let id = format!("upload-{}", self.counter);
+        // A client repeats a request whose answer was lost: the first upload stays open, without parts.
+        let repeated = self.counter.is_multiple_of(8);
+        for id in [Some(id.clone()), repeated.then(|| format!("{id}-lost"))] {
+            let Some(id) = id else { continue };
+            self.uploads.insert(
+                id,
+                Upload {
+                    key: key.to_owned(),
+                    token: token.map(ToOwned::to_owned),
+                    parts: BTreeMap::new(),
+                },
+            );
+        }
+        id
+    }
 }
 
 fn error(operation: &'static str, key: &str, kind: ErrorKind) -> Error {
@@ -222,7 +252,7 @@ impl Store for MemoryStore {
                     key: key.clone(),
                     etag: stored.etag.clone(),
                     size: stored.bytes.len() as u64,
-                    modified: 0,
+                    modified: stored.modified,
                     readable: true,
                 })
                 .collect();
@@ -278,40 +308,15 @@ impl Store for MemoryStore {
                 return own.then(|| stored.etag.clone()).ok_or(refused);
             }
             let etag = state.etag(&body, random);
-            state.objects.insert(
-                key.to_owned(),
-                Stored {
-                    bytes: body,
-                    etag: etag.clone(),
-                    token,
-                },
-            );
+            state.insert(key, body, etag.clone(), token);
             Ok(etag)
         })
         .await
     }
 
     async fn create_upload(&self, key: &str, options: Put<'_>) -> Result<String> {
-        let token = options.token.map(ToOwned::to_owned);
-        self.request("CreateMultipartUpload", key, |state| {
-            state.counter += 1;
-            let id = format!("upload-{}", state.counter);
-            // A client repeats a request whose answer was lost: the first upload stays open, without parts.
-            let repeated = state.counter.is_multiple_of(8);
-            for id in [Some(id.clone()), repeated.then(|| format!("{id}-lost"))] {
-                let Some(id) = id else { continue };
-                state.uploads.insert(
-                    id,
-                    Upload {
-                        key: key.to_owned(),
-                        token: token.clone(),
-                        parts: BTreeMap::new(),
-                    },
-                );
-            }
-            Ok(id)
-        })
-        .await
+        let open = |state: &mut State| Ok(state.open_upload(key, options.token));
+        self.request("CreateMultipartUpload", key, open).await
     }
 
     async fn upload_part(&self, key: &str, upload: &str, number: u32, body: Bytes) -> Result<String> {
@@ -385,14 +390,7 @@ impl Store for MemoryStore {
                 let token = open.token.clone();
                 state.uploads.remove(upload);
                 let etag = state.etag(&bytes, habits.random_etags);
-                state.objects.insert(
-                    key.to_owned(),
-                    Stored {
-                        bytes: bytes.into(),
-                        etag: etag.clone(),
-                        token,
-                    },
-                );
+                state.insert(key, bytes.into(), etag.clone(), token);
                 Ok(etag)
             })
             .await;
@@ -454,9 +452,18 @@ impl Store for MemoryStore {
         Ok(None)
     }
 
+    async fn time(&self, prefix: &str) -> Result<Option<i64>> {
+        self.request("ListObjectsV2", prefix, |state| Ok(Some(state.now)))
+            .await
+    }
+
     async fn probe(&self, keys: &[String; 2]) -> Result<Capabilities> {
         let habits = self.habits;
-        self.request("probe", &keys[0], |_| {
+        self.request("probe", &keys[0], |state| {
+            for key in keys {
+                let id = state.open_upload(key, None);
+                state.uploads.remove(&id);
+            }
             Ok(Capabilities {
                 create_only: habits.conditional,
                 if_match_read: true,

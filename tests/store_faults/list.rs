@@ -75,3 +75,16 @@ async fn a_listing_in_another_order_is_asked_for_again_and_then_given_up() {
     assert_eq!(error.disposition(), Disposition::GiveUp);
     assert!(server.requests().len() > 1, "one odd answer ends a job");
 }
+
+#[tokio::test]
+async fn the_stores_clock_is_told_by_the_head_of_an_answer_if_it_has_the_date() {
+    let server = Server::start(|request, _| {
+        let date = ("date", "Fri, 02 Jan 2026 03:04:05 GMT".to_owned());
+        let dated = request.target.contains("prefix=dated").then_some(date);
+        Reply::Answer(200, dated.into_iter().collect(), listing(&[], ""))
+    })
+    .await;
+    let store = server.store().await;
+    assert_eq!(store.time("dated").await.unwrap(), Some(1_767_323_045));
+    assert_eq!(store.time("undated").await.unwrap(), None);
+}

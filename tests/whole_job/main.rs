@@ -416,3 +416,17 @@ async fn sources_in_moto_are_deleted_as_asked() {
 async fn sources_in_a_folder_are_deleted_as_asked() {
     sources_are_deleted(&Site::folder().await).await;
 }
+
+#[tokio::test]
+async fn the_plan_notes_the_days_after_which_the_buckets_own_rule_aborts_uploads() {
+    let site = Site::of(Program::Moto).await;
+    let mut sources = Sources::default();
+    sources.add_many(3, "a/", Codec::Plain, 1000);
+    let days = async |name| site.run(name, &json!({"mode": "PlanOnly"})).await.status.unwrap();
+    site.visit(async |bucket| bucket.put_all(sources.stored.clone()).await)
+        .await;
+    assert_eq!(days("without").await.plan.unwrap().upload_days, None);
+    site.visit(async |bucket| bucket.abort_uploads_after(1).await)
+        .await;
+    assert_eq!(days("with").await.plan.unwrap().upload_days, Some(1));
+}

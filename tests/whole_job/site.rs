@@ -6,6 +6,10 @@ use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use aws_sdk_s3::Client;
+use aws_sdk_s3::types::{
+    AbortIncompleteMultipartUpload, BucketLifecycleConfiguration, ExpirationStatus, LifecycleRule,
+    LifecycleRuleFilter,
+};
 use bytes::Bytes;
 use compaction_operator::api::CompactionJob;
 use futures::{StreamExt as _, stream};
@@ -213,6 +217,22 @@ impl Bucket {
             );
         }
         etags
+    }
+
+    /// Gives the bucket a rule that aborts every upload after so many days.
+    pub async fn abort_uploads_after(&self, days: i32) {
+        let abort = AbortIncompleteMultipartUpload::builder().days_after_initiation(days);
+        let rule = LifecycleRule::builder()
+            .id("uploads")
+            .status(ExpirationStatus::Enabled)
+            .filter(LifecycleRuleFilter::builder().prefix("").build())
+            .abort_incomplete_multipart_upload(abort.build());
+        let rules = BucketLifecycleConfiguration::builder().rules(rule.build().unwrap());
+        let put = self.client.put_bucket_lifecycle_configuration();
+        let put = put
+            .bucket(&self.name)
+            .lifecycle_configuration(rules.build().unwrap());
+        put.send().await.unwrap();
     }
 
     pub async fn open_uploads(&self) -> Vec<String> {

@@ -1,7 +1,7 @@
 //! Finding out what a store honours, by trying.
 //!
 //! Touches only objects and uploads of the two keys it is given, and removes them whatever happens on the
-//! way, unless the process ends.
+//! way, unless the process ends. Only an upload whose id never arrived is left to the caller, who knows the keys.
 
 use bytes::Bytes;
 
