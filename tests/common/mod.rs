@@ -9,6 +9,7 @@
     clippy::panic
 )]
 
+pub mod goals;
 pub mod program;
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
