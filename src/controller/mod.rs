@@ -25,5 +25,6 @@ mod watch;
 
 pub use decide::{Decision, FinalizerChange, Observed, WorkerEnd, WorkerState, WorkerView, decide};
 pub use objects::PodSettings;
+pub use observe::view;
 pub use run::{Error, Settings, run};
 pub use watch::Watch;

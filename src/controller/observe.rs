@@ -18,7 +18,7 @@ struct Said {
 }
 
 /// `None` for a pod without a worker's labels, which is none of ours.
-pub(super) fn view(pod: &Pod) -> Option<WorkerView> {
+pub fn view(pod: &Pod) -> Option<WorkerView> {
     Some(WorkerView {
         shard: pod.labels().get(SHARD)?.parse().ok()?,
         epoch: pod.labels().get(EPOCH)?.parse().ok()?,

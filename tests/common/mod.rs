@@ -9,6 +9,7 @@
     clippy::panic
 )]
 
+pub mod goals;
 pub mod program;
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -224,6 +225,19 @@ impl Minio {
         wait_until_ready(&mut server, &endpoint, "MinIO");
         Self { endpoint, server }
     }
+}
+
+/// The uploads that are open in a MinIO over this disk, which lists them only to those who ask for the very key.
+pub fn open_uploads(disk: &Path) -> Vec<String> {
+    let keys = entries(&disk.join(".minio.sys/multipart"));
+    let uploads = keys.into_iter().flat_map(|key| entries(&key));
+    uploads.map(|upload| upload.display().to_string()).collect()
+}
+
+/// Of a directory that may not be there, or go meanwhile.
+pub fn entries(directory: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(directory).into_iter().flatten();
+    entries.filter_map(|entry| Some(entry.ok()?.path())).collect()
 }
 
 /// A server that is a program of its own.

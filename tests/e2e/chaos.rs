@@ -5,11 +5,10 @@
 //! `CHAOS_SECONDS` says for how long, `CHAOS_SEED` makes the choices of another run again, `CHAOS_TABLE` names a file
 //! that the figures are written to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
-use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,6 +18,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::cluster::{kubectl, node, run, script, store};
+use crate::common::{entries, open_uploads};
 use crate::site::{Site, condition, has_ended, slow, sum, text_of};
 use crate::sources::{assert_compacted_to, put_plain};
 use crate::watch;
@@ -27,6 +27,11 @@ use crate::watch;
 const JOBS: usize = 4;
 const OBJECTS: usize = 400;
 const OBJECT_BYTES: usize = 64 << 10;
+const SHARDS: usize = 2;
+/// What [`Weather::disturb`] has to choose from.
+const CHOICES: u32 = 14;
+/// What every storm begins with, however short it is: a worker is killed, the store is cut off.
+const FIRST: [u32; 2] = [0, 12];
 
 #[test]
 fn whatever_is_killed_stopped_or_cut_off_every_job_ends_with_every_record_once() {
@@ -37,9 +42,10 @@ fn whatever_is_killed_stopped_or_cut_off_every_job_ends_with_every_record_once()
     for index in 0..JOBS {
         put_plain(&site.bucket, &format!("in/{index}/"), OBJECTS, OBJECT_BYTES);
     }
-    let uploads = open_uploads();
+    let before = uploads();
 
-    let storm = Storm::begin(&site.namespace, seed);
+    let looks = Meanwhile::begin(look_at_uploads);
+    let storm = storm(&site.namespace, seed);
     let end = Instant::now() + Duration::from_secs(seconds);
     let mut jobs: Vec<(String, Value)> = Vec::new();
     while jobs.is_empty() || Instant::now() < end {
@@ -57,12 +63,17 @@ fn whatever_is_killed_stopped_or_cut_off_every_job_ends_with_every_record_once()
         }
         jobs.extend(started);
     }
-    let damage = storm.calm();
+    let damage = storm.end();
 
     for (name, _) in &jobs {
         site.until_succeeded(name);
         site.until_condition(name, "Reconciling", "False");
     }
+    let opened = looks.end();
+    assert!(
+        !opened.is_subset(&before),
+        "no look at the disk has seen an upload"
+    );
     let statuses: Vec<Value> = jobs
         .iter()
         .map(|(name, _)| site.get("compactionjob", name))
@@ -73,9 +84,13 @@ fn whatever_is_killed_stopped_or_cut_off_every_job_ends_with_every_record_once()
         assert!(site.verify(spec.clone()).contains(&format!("{OBJECTS} sources")));
     }
     assert_eq!(site.bucket.keys("_compaction/"), [""; 0], "no ledger is left");
-    let mut left = open_uploads();
-    left.retain(|upload| !uploads.contains(upload));
+    let left = uploads();
+    let left: Vec<&String> = left.difference(&before).collect();
     assert_eq!(left, [""; 0], "no upload is left open");
+    let kinds: Vec<&&str> = damage.done.keys().collect();
+    assert!(kinds.len() >= FIRST.len(), "{kinds:?}");
+    let epochs: i64 = statuses.iter().map(|job| sum(job, "/epoch")).sum();
+    assert!(epochs > (jobs.len() * SHARDS) as i64, "no shard was taken over");
     tell(seed, seconds, &damage, &statuses);
 }
 
@@ -89,7 +104,7 @@ fn spec(round: usize, index: usize) -> Value {
     let own = json!({
         "source": {"prefix": format!("in/{index}/")},
         "output": {"prefix": format!("out/{round}/{index}/"), "targetObjectSize": "8Mi"},
-        "parallelism": 2,
+        "parallelism": SHARDS,
         "batch": {
             "size": "256Ki",
             "uploadDeadlineSeconds": 15,
@@ -110,27 +125,55 @@ fn has_succeeded(site: &Site, job: &str) -> bool {
     condition(&job, "Succeeded").0 == "True"
 }
 
-/// The uploads that MinIO keeps on its disk: it lists them by their exact key only.
-fn open_uploads() -> Vec<String> {
-    let pods = node().join("var/lib/kubelet/pods");
-    let volumes = children(&pods)
-        .into_iter()
-        .map(|pod| pod.join("volumes/kubernetes.io~empty-dir/data/.minio.sys/multipart"));
-    let keys = volumes.flat_map(|volume| children(&volume));
-    let uploads = keys.flat_map(|key| children(&key));
-    uploads.map(|upload| upload.display().to_string()).collect()
+/// The uploads that MinIO keeps on its disk.
+fn uploads() -> BTreeSet<String> {
+    let pods = entries(&node().join("var/lib/kubelet/pods"));
+    let disks = pods
+        .iter()
+        .map(|pod| pod.join("volumes/kubernetes.io~empty-dir/data"));
+    disks.flat_map(|disk| open_uploads(&disk)).collect()
 }
 
-/// Of a directory that may not be there.
-fn children(directory: &std::path::Path) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(directory).into_iter().flatten();
-    entries.map(|entry| entry.unwrap().path()).collect()
+/// All that were ever open.
+fn look_at_uploads(over: &AtomicBool) -> BTreeSet<String> {
+    let mut opened = BTreeSet::new();
+    while !over.load(Ordering::Relaxed) {
+        opened.append(&mut uploads());
+        sleep(Duration::from_millis(500));
+    }
+    opened
 }
 
-/// A thread that disturbs the cluster until it is calmed, and mends each thing before the next.
-struct Storm {
+/// What goes on in a thread until it is over.
+struct Meanwhile<T> {
     over: Arc<AtomicBool>,
-    thread: Option<JoinHandle<Damage>>,
+    thread: Option<JoinHandle<T>>,
+}
+
+impl<T: Send + 'static> Meanwhile<T> {
+    fn begin(work: impl FnOnce(&AtomicBool) -> T + Send + 'static) -> Self {
+        let over = Arc::new(AtomicBool::new(false));
+        let ends = Arc::clone(&over);
+        Self {
+            over,
+            thread: Some(std::thread::spawn(move || work(&ends))),
+        }
+    }
+
+    fn end(mut self) -> T {
+        self.over.store(true, Ordering::Relaxed);
+        self.thread.take().unwrap().join().unwrap()
+    }
+}
+
+/// Also when the test has failed: what is left of the cluster is asked for the cause.
+impl<T> Drop for Meanwhile<T> {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            thread.join().ok();
+        }
+    }
 }
 
 #[derive(Default)]
@@ -141,46 +184,28 @@ struct Damage {
     sent: Traffic,
 }
 
-impl Storm {
-    fn begin(namespace: &str, seed: u64) -> Self {
-        let over = Arc::new(AtomicBool::new(false));
-        let mut weather = Weather {
-            namespace: namespace.to_owned(),
-            random: fastrand::Rng::with_seed(seed),
-        };
-        let ends = Arc::clone(&over);
-        let thread = std::thread::spawn(move || {
-            let mut damage = Damage::default();
-            while !ends.load(Ordering::Relaxed) {
-                weather.pause(1, 4);
-                damage.sent.look();
-                if let Some(what) = weather.disturb() {
-                    *damage.done.entry(what).or_default() += 1;
-                }
-            }
+/// Disturbs the cluster until it is calmed, and mends each thing before the next.
+fn storm(namespace: &str, seed: u64) -> Meanwhile<Damage> {
+    let mut weather = Weather {
+        namespace: namespace.to_owned(),
+        random: fastrand::Rng::with_seed(seed),
+    };
+    Meanwhile::begin(move |over| {
+        let mut damage = Damage::default();
+        let mut first = FIRST.into_iter().peekable();
+        while !over.load(Ordering::Relaxed) {
+            weather.pause(1, 4);
             damage.sent.look();
-            damage
-        });
-        Self {
-            over,
-            thread: Some(thread),
+            let choice = first.peek().copied();
+            let choice = choice.unwrap_or_else(|| weather.random.u32(..CHOICES));
+            if let Some(what) = weather.disturb(choice) {
+                *damage.done.entry(what).or_default() += 1;
+                first.next();
+            }
         }
-    }
-
-    fn calm(mut self) -> Damage {
-        self.over.store(true, Ordering::Relaxed);
-        self.thread.take().unwrap().join().unwrap()
-    }
-}
-
-/// Also when the test has failed: what is left of the cluster is asked for the cause.
-impl Drop for Storm {
-    fn drop(&mut self) {
-        self.over.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            thread.join().ok();
-        }
-    }
+        damage.sent.look();
+        damage
+    })
 }
 
 struct Weather {
@@ -190,11 +215,11 @@ struct Weather {
 
 impl Weather {
     /// Does something, if there is what it is done to; returns what.
-    fn disturb(&mut self) -> Option<&'static str> {
+    fn disturb(&mut self, choice: u32) -> Option<&'static str> {
         let worker = "app.kubernetes.io/name=compaction-worker";
         let operator = "app.kubernetes.io/name=compaction-operator";
         let namespace = self.namespace.clone();
-        match self.random.u32(..14) {
+        match choice {
             0..3 => {
                 let (_, uid) = self.pod(&namespace, worker)?;
                 signal("KILL", &uid).then_some("worker killed")
@@ -348,7 +373,10 @@ fn tell(seed: u64, seconds: u64, damage: &Damage, jobs: &[Value]) {
     for (what, count) in &damage.done {
         row(what, count.to_string());
     }
-    row("epochs, of 2 shards a job", total("/epoch").to_string());
+    row(
+        &format!("epochs, of {SHARDS} shards a job"),
+        total("/epoch").to_string(),
+    );
     row("checkpoints and claims refused", total("/refused").to_string());
     row("checkpoints", total("/checkpoint/sequence").to_string());
     row("bytes of sources", format!("{} MiB", mebibytes(sources as u64)));

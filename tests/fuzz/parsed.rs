@@ -3,15 +3,18 @@
 use std::fmt::Debug;
 use std::io::Write as _;
 
-use compaction_operator::api::CompactionJobStatus;
+use compaction_operator::api::{CompactionJobStatus, exit};
+use compaction_operator::controller::{self, WorkerState};
 use compaction_operator::deduplicate::{
     self, Entry, Layout, Rules, Selection, Survivors, Tombstone, Unkeyed,
 };
 use compaction_operator::engine::{Body, Manifest};
 use compaction_operator::local;
 use compaction_operator::plan::{Plan, Segment};
+use compaction_operator::worker::End;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::json;
 
 use crate::target::{Outcome, choices};
 
@@ -124,6 +127,41 @@ pub fn run(bytes: &[u8]) -> Outcome {
             assert_eq!(written, bytes);
             assert_eq!(count * layout.entry_bytes(), bytes.len());
             accepted()
+        }
+    }
+}
+
+/// A worker's termination message. Counts only if it has the code that the container has ended with.
+pub fn termination(text: &[u8]) -> Outcome {
+    let Ok(text) = std::str::from_utf8(text) else {
+        return refused("not UTF-8");
+    };
+    let code = exit::GIVE_UP;
+    let terminated = json!({"exitCode": code, "reason": "Error", "message": text});
+    let container = json!({
+        "name": "worker", "image": "", "imageID": "", "ready": false, "restartCount": 0,
+        "state": {"terminated": terminated},
+    });
+    let pod = json!({
+        "metadata": {"labels": {"compaction.dev/shard": "0", "compaction.dev/epoch": "1"}},
+        "status": {"phase": "Failed", "containerStatuses": [container]},
+    });
+    let view = controller::view(&serde_json::from_value(pod).unwrap()).unwrap();
+    let WorkerState::Ended(end) = view.state else {
+        panic!("it ended: {view:?}")
+    };
+    assert_eq!(end.code, Some(code));
+    let (reason, message) = (end.reason, end.message);
+    match serde_json::from_str::<End>(text.trim()) {
+        Ok(said) if said.code == code => {
+            let line = said.line(usize::MAX).unwrap();
+            assert_eq!(serde_json::from_str::<End>(&line).unwrap(), said);
+            assert_eq!((reason, message), (said.reason, said.message));
+            accepted()
+        }
+        said => {
+            assert_eq!(reason, "WorkerLost");
+            refused(said.map_or_else(|error| error.to_string(), |_| "another code".to_owned()))
         }
     }
 }

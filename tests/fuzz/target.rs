@@ -53,7 +53,7 @@ const FORMAT: (usize, usize) = (48 << 20, 8);
 /// Of JSON: the largest value there is for the shortest text, `0,`, in a vector that has just grown.
 const JSON: (usize, usize) = (1 << 20, 400);
 
-pub static TARGETS: [Target; 15] = [
+pub static TARGETS: [Target; 16] = [
     target("merge", Form::Stored, formats::merged, FORMAT),
     target("selected", Form::Stored, formats::selected, FORMAT),
     target("scan", Form::Stored, formats::scanned, FORMAT),
@@ -63,6 +63,7 @@ pub static TARGETS: [Target; 15] = [
     target("segment", Form::JsonLines, parsed::segment, JSON),
     target("manifest", Form::Json, parsed::manifest, JSON),
     target("status", Form::Json, parsed::status, JSON),
+    target("termination", Form::Json, parsed::termination, JSON),
     target("job", Form::Yaml, parsed::job, (32 << 20, 1000)),
     target("survivors", Form::Bytes, parsed::survivors, (1 << 20, 40)),
     target("run", Form::Bytes, parsed::run, (1 << 20, 10)),

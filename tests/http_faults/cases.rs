@@ -5,7 +5,7 @@ use crate::fault::Fault::{AnswerCut, AnswerLost, Bare, Error, InSuccess, Page, U
 use crate::fault::Often::{ForEver, Times, UntilKnown};
 use crate::fault::{Fault, Often, On, Rule};
 use crate::operation::Of::{
-    Body, Candidates, Consumed, Manifest, Output, Plan, Probe, Record, Segment, Source, Success, Tail,
+    Body, Candidates, Consumed, Ledger, Manifest, Output, Plan, Probe, Record, Segment, Source, Success, Tail,
 };
 use crate::operation::Verb::{
     Abort, Complete, Create, Delete, Get, Head, List, ListParts, ListUploads, Put, UploadPart,
@@ -77,6 +77,10 @@ const UNKNOWN: Rule = rule(On::Of(Complete, Output), 0, Error(500, "InternalErro
 const UNLEARNED: Rule = rule(On::Of(Create, Output), 0, AnswerLost, Times(1));
 /// Reads of sources before the middle of a job of either shape.
 const MIDWAY: usize = 4;
+/// The record of the intention comes before that of the upload.
+const OPENED: usize = 1;
+/// The probe deletes a single object before.
+const IN_BULK: usize = 1;
 /// The first list is made by `run` itself, which ends if it fails.
 const FIRST: usize = 1;
 
@@ -99,6 +103,7 @@ pub fn all() -> Vec<Case> {
         parts(),
         completing(),
         ending(),
+        deleting(),
     ]
     .into_iter()
     .flatten()
@@ -117,6 +122,8 @@ fn everywhere() -> Vec<Case> {
         of(UploadPart, Probe, 0, DENIED, Times(1)),
         of(Complete, Probe, 0, AnswerLost, Times(1)),
         of(Complete, Probe, 0, INVALID, Times(1)),
+        of(Put, Probe, 0, AnswerLost, Times(1)),
+        of(Delete, Probe, IN_BULK, INTERNAL, UntilKnown),
     ]
 }
 
@@ -181,8 +188,11 @@ fn putting() -> Vec<Case> {
         of(Put, Body, 0, InSuccess("InternalError"), Times(1)),
         of(Put, Plan, 0, AnswerLost, Times(1)),
         of(Put, Plan, 0, SLOW_DOWN, UntilKnown),
+        of(Put, Plan, 0, NO_KEY, Times(1)),
         of(Put, Segment, 0, INVALID, Times(1)),
-        of(Put, Record, 0, AnswerLost, Times(1)),
+        of(Put, Record, OPENED, AnswerLost, Times(1)),
+        of(Put, Record, OPENED, INTERNAL, UntilKnown),
+        of(Put, Record, OPENED, DENIED, Times(1)),
         of(Put, Output, 0, AnswerLost, Times(1)),
         of(Put, Output, 0, FULL, UntilKnown),
         of(Put, Output, 0, INVALID, ForEver).fails(&["PutObject", "/out/", "InvalidRequest"]),
@@ -277,10 +287,27 @@ fn ending() -> Vec<Case> {
         of(ListUploads, Output, 0, SLOW_DOWN, Times(3)).behind(UNLEARNED),
         of(ListUploads, Output, 0, INVALID, Times(1)).behind(UNLEARNED),
         of(ListUploads, Output, 0, DENIED, UntilKnown).behind(UNLEARNED),
-        case(Delete, 0, INTERNAL, UntilKnown),
-        case(Delete, 0, DENIED, Times(1)),
-        case(Delete, 0, InSuccess("DeleteResult"), Times(1)),
-        case(Delete, 0, AnswerLost, Times(1)),
-        case(Delete, 0, INVALID, Times(1)),
+    ]
+}
+
+fn deleting() -> Vec<Case> {
+    vec![
+        of(Delete, Tail, 1, INTERNAL, UntilKnown).only(Shape::Tails),
+        of(Delete, Tail, 1, DENIED, Times(1)).only(Shape::Tails),
+        of(Delete, Tail, 1, NO_KEY, Times(1)).only(Shape::Tails),
+        of(Delete, Tail, 1, InSuccess("DeleteResult"), Times(1)).only(Shape::Tails),
+        of(Delete, Tail, 1, AnswerLost, Times(1)).only(Shape::Tails),
+        of(Delete, Tail, 1, INVALID, Times(1)).only(Shape::Tails),
+        of(Delete, Tail, 1, INVALID, Times(2)).only(Shape::Tails),
+        of(Delete, Ledger, 0, INTERNAL, UntilKnown),
+        of(Delete, Ledger, 0, DENIED, Times(1)),
+        of(Delete, Ledger, 0, NO_KEY, Times(1)),
+        of(Delete, Ledger, 0, InSuccess("DeleteResult"), Times(1)),
+        of(Delete, Ledger, 0, AnswerLost, Times(1)),
+        of(Delete, Ledger, 0, INVALID, Times(1)),
+        of(Delete, Ledger, 0, INVALID, Times(2)),
+        of(Delete, Record, 0, INTERNAL, UntilKnown),
+        of(Delete, Record, 0, DENIED, Times(1)),
+        of(Delete, Record, 0, AnswerLost, Times(1)),
     ]
 }

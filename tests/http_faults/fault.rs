@@ -52,6 +52,14 @@ impl On {
             Self::Of(verb, of) => (operation.verb, operation.of) == (verb, of),
         }
     }
+
+    /// `None`: every one.
+    pub fn verb(self) -> Option<Verb> {
+        match self {
+            Self::Any => None,
+            Self::Verb(verb) | Self::Of(verb, _) => Some(verb),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

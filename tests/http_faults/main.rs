@@ -17,12 +17,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cases::Case;
-use fault::{Often, On, Rule};
+use common::goals::Memory;
+use fault::{Often, Rule};
 use serde_json::{Value, json};
 use shape::Shape;
-use site::{Outputs, Said, Site, end};
+use site::{HANGS, Outputs, Said, Site, end};
 use table::Row;
+use tokio::process::Child;
 use tokio::sync::Semaphore;
+use tokio::time::timeout;
 
 /// Jobs at the same time: most of the time is spent in backoffs.
 const AT_A_TIME: usize = 16;
@@ -99,8 +102,9 @@ async fn whatever_the_store_answers_the_job_ends_right_and_leaves_nothing_behind
 
 async fn two_rounds(case: &Case, undisturbed: &Undisturbed) -> Row {
     let mut site = Site::new(undisturbed.shape, &case.rules).await;
-    let mut said = first_round(case, &site).await;
+    let (mut said, memory) = first_round(case, &site).await;
     site.proxy.heal();
+    let known = known_after(case, &site);
     if let Some(names) = case.fails {
         assert_eq!(said.code, Some(1), "it does not fail: {}", said.text);
         let message = site.condition("job", "Succeeded");
@@ -115,8 +119,10 @@ async fn two_rounds(case: &Case, undisturbed: &Undisturbed) -> Row {
         said.text,
         site.state("job")["status"]
     );
-    let row = Row::new(case, undisturbed, &site);
-    assert!(row.struck > 0, "the fault fell on nothing");
+    let row = Row::new(case, undisturbed, &site, known, memory.peak());
+    assert_all_struck(case, &site);
+    assert_eq!(memory.check(), Ok(()));
+    assert_eq!(site.proxy.reads().check(), Ok(()));
     assert_eq!(site.outputs("job").await, undisturbed.outputs);
     assert_eq!(site.leaks(&["job"]).await, [""; 0]);
 
@@ -133,22 +139,48 @@ async fn two_rounds(case: &Case, undisturbed: &Undisturbed) -> Row {
 }
 
 /// The run with the fault, healed when that is due.
-async fn first_round(case: &Case, site: &Site) -> Said {
+async fn first_round(case: &Case, site: &Site) -> (Said, Memory) {
     let mut run = site.start("job", &json!({}));
+    let memory = Memory::watch(run.id().unwrap());
     if case.fault().often == Often::UntilKnown {
-        while !is_known(case, site) {
-            let ended = run.try_wait().unwrap();
-            assert!(
-                ended.is_none(),
-                "it ended before anybody knew: {}",
-                end(run).await.text
-            );
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        let known = until_known(case, site, &mut run);
+        let known = timeout(HANGS, known).await.expect("nobody ever knows");
+        assert!(
+            known,
+            "it ended before anybody knew: {}",
+            site.with_log("job", end(run).await).text
+        );
         nothing_is_claimed_in_vain(site).await;
         site.proxy.heal();
     }
-    end(run).await
+    (site.with_log("job", end(run).await), memory)
+}
+
+/// False when the run has ended before.
+async fn until_known(case: &Case, site: &Site, run: &mut Child) -> bool {
+    while !is_known(case, site) {
+        if run.try_wait().unwrap().is_some() {
+            return false;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    true
+}
+
+/// From the first fault until a worker's attempt has failed; `None` where the answer is believed.
+fn known_after(case: &Case, site: &Site) -> Option<Duration> {
+    let began = site.proxy.seen().first_fault.expect("the fault fell on nothing");
+    let failed = site.failed_attempt("job", case.fault().on.verb(), began)?;
+    Some(failed.duration_since(began).try_into().unwrap())
+}
+
+fn assert_all_struck(case: &Case, site: &Site) {
+    for (rule, struck) in case.rules.iter().zip(site.proxy.seen().struck) {
+        match rule.often {
+            Often::Times(times) => assert_eq!(struck, times, "{}: {}", rule.on, rule.fault),
+            Often::UntilKnown | Often::ForEver => assert!(struck > 0),
+        }
+    }
 }
 
 /// Whether the status says which operation failed, and why.
@@ -157,10 +189,7 @@ fn is_known(case: &Case, site: &Site) -> bool {
     let failures = state["status"]["failures"].as_array();
     let failures = failures.map_or(&[][..], Vec::as_slice);
     let Rule { on, fault, .. } = case.fault();
-    let operation = match on {
-        On::Any => String::new(),
-        On::Verb(verb) | On::Of(verb, _) => verb.to_string(),
-    };
+    let operation = on.verb().map_or(String::new(), |verb| verb.to_string());
     let cause = fault.is_told_as();
     let says = |failure: &Value| {
         let message = failure["message"].as_str().unwrap();

@@ -1,5 +1,7 @@
-//! Which S3 operation a request is, and what of a job it is about. Read from the request line alone.
+//! Which S3 operation a request is, and what of a job it is about. Read from the request line, and where that does
+//! not say it, from the body.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +33,8 @@ pub enum Of {
     Body,
     Tail,
     Record,
+    /// All but the upload records, which only clean-up deletes.
+    Ledger,
     Probe,
     Other,
 }
@@ -80,9 +84,44 @@ impl Operation {
             upload: parameter("uploadId").map(ToOwned::to_owned),
         }
     }
+
+    /// Whether the request line leaves open what it is about: bulk deletes, and records, which the probe has too.
+    pub fn is_told_by_its_body(&self) -> bool {
+        matches!(
+            (self.verb, self.of),
+            (Verb::Put, Of::Record) | (Verb::Delete, Of::Other)
+        )
+    }
+
+    /// `of_probe` are the records of the probe so far.
+    pub fn read_body(&mut self, body: &str, of_probe: &mut BTreeSet<String>) {
+        if self.verb == Verb::Delete {
+            self.of = Of::of_deleted(body, of_probe);
+        } else if body.contains("/probe/") {
+            of_probe.insert(self.key.clone());
+            self.of = Of::Probe;
+        }
+    }
 }
 
 impl Of {
+    /// Of the keys of a bulk delete.
+    fn of_deleted(body: &str, of_probe: &BTreeSet<String>) -> Self {
+        let keys = body.split("<Key>").skip(1);
+        let keys = keys.filter_map(|rest| rest.split("</Key>").next());
+        let of_key = |key| match Self::of_key(key) {
+            Self::Record if of_probe.contains(key) => Self::Probe,
+            of => of,
+        };
+        let of: Vec<Self> = keys.map(of_key).collect();
+        if of.contains(&Self::Plan) {
+            return Self::Ledger;
+        }
+        of.into_iter()
+            .find(|of| *of != Self::Probe)
+            .unwrap_or(Self::Probe)
+    }
+
     fn of_key(key: &str) -> Self {
         let has = |text: &str| key.contains(text);
         match key {
@@ -135,6 +174,7 @@ impl fmt::Display for Of {
             Self::Body => "body",
             Self::Tail => "tail",
             Self::Record => "upload record",
+            Self::Ledger => "ledger",
             Self::Probe => "probe",
             Self::Other => "other",
         })

@@ -1,17 +1,20 @@
 //! A proxy in front of a store that passes requests on unchanged, `Host` and all, since that is signed; but
 //! for those on which a rule falls.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use aws_sdk_s3::Client;
+use jiff::Timestamp;
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::AbortHandle;
 
+use crate::common::goals::Reads;
 use crate::fault::{Fault, Often, Rule};
-use crate::operation::{Operation, Verb};
+use crate::operation::{Of, Operation, Verb};
 
 type Stream = BufReader<TcpStream>;
 
@@ -31,6 +34,9 @@ struct Shared {
     rules: Vec<Rule>,
     healed: AtomicBool,
     seen: Mutex<Seen>,
+    /// Keys of the records that the probe has made.
+    of_probe: Mutex<BTreeSet<String>>,
+    reads: Mutex<Reads>,
 }
 
 /// What has passed so far.
@@ -44,6 +50,8 @@ pub struct Seen {
     pub read: u64,
     /// Key and id of every upload that the store opened, told or not.
     pub uploads: Vec<(String, String)>,
+    /// Of the last rule, which is the fault in question.
+    pub first_fault: Option<Timestamp>,
     last_fault: Option<Instant>,
     /// From the last fault until a request passed on which it could have fallen.
     pub went_on: Option<Duration>,
@@ -51,7 +59,7 @@ pub struct Seen {
 
 impl Proxy {
     /// `store`: the URL of a store over http.
-    pub async fn start(store: &str, bucket: &str, client: Client, rules: &[Rule]) -> Self {
+    pub async fn start(store: &str, bucket: &str, client: Client, rules: &[Rule], reads: Reads) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let shared = Arc::new(Shared {
@@ -65,6 +73,8 @@ impl Proxy {
                 struck: vec![0; rules.len()],
                 ..Seen::default()
             }),
+            of_probe: Mutex::default(),
+            reads: Mutex::new(reads),
         });
         let accepting = {
             let shared = Arc::clone(&shared);
@@ -87,6 +97,10 @@ impl Proxy {
 
     pub fn seen(&self) -> Seen {
         self.shared.seen.lock().unwrap().clone()
+    }
+
+    pub fn reads(&self) -> Reads {
+        self.shared.reads.lock().unwrap().clone()
     }
 }
 
@@ -113,6 +127,9 @@ impl Shared {
             let left = left && !self.healed.load(Ordering::SeqCst);
             if fault.is_none() && left && seen.matched[index] > rule.after {
                 seen.struck[index] += 1;
+                if index + 1 == self.rules.len() {
+                    seen.first_fault.get_or_insert_with(Timestamp::now);
+                }
                 seen.last_fault = Some(Instant::now());
                 seen.went_on = None;
                 fault = Some(rule.fault);
@@ -149,18 +166,30 @@ impl Head {
                 break;
             }
         }
-        let header = |name: &str| {
-            text.lines()
-                .filter_map(|line| line.split_once(':'))
-                .find(|(found, _)| found.eq_ignore_ascii_case(name))
-                .map(|(_, value)| value.trim().to_owned())
+        let mut head = Self {
+            text,
+            body: Body::UntilClosed,
         };
-        let body = match (header("content-length"), header("transfer-encoding")) {
-            (Some(length), _) => Body::Length(length.parse().unwrap()),
-            (None, Some(_)) => Body::Chunks,
-            (None, None) => Body::UntilClosed,
-        };
-        Some(Self { text, body })
+        if let Some(length) = head.header("content-length") {
+            head.body = Body::Length(length.parse().unwrap());
+        } else if head.header("transfer-encoding").is_some() {
+            head.body = Body::Chunks;
+        }
+        Some(head)
+    }
+
+    fn header(&self, name: &str) -> Option<&str> {
+        self.text
+            .lines()
+            .filter_map(|line| line.split_once(':'))
+            .find(|(found, _)| found.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.trim())
+    }
+
+    /// The last byte of the range that a request asks for.
+    fn last_byte(&self) -> Option<u64> {
+        let range = self.header("range")?.strip_prefix("bytes=")?;
+        range.split_once('-')?.1.parse().ok()
     }
 
     fn words(&self) -> (&str, &str) {
@@ -176,16 +205,24 @@ async fn serve(client: TcpStream, shared: Arc<Shared>) -> Option<()> {
     loop {
         let request = Head::read(&mut client).await?;
         let (method, target) = request.words();
-        let operation = Operation::of_request(method, target);
+        let mut operation = Operation::of_request(method, target);
         let length = match request.body {
             Body::Length(length) => length,
             Body::Chunks | Body::UntilClosed => 0,
         };
+        if let (Verb::Get, Of::Source, Some(last)) = (operation.verb, operation.of, request.last_byte()) {
+            shared.reads.lock().unwrap().take(&operation.key, last);
+        }
+        let mut body = Vec::new();
+        if operation.is_told_by_its_body() {
+            (&mut client).take(length).read_to_end(&mut body).await.ok()?;
+            let text = String::from_utf8_lossy(&body);
+            operation.read_body(&text, &mut shared.of_probe.lock().unwrap());
+        }
+        let mut rest = (&mut client).take(length - body.len() as u64);
         match shared.strikes(&operation) {
             Some(fault @ (Fault::Error(..) | Fault::Bare(_) | Fault::Page(_) | Fault::InSuccess(_))) => {
-                tokio::io::copy(&mut (&mut client).take(length), &mut tokio::io::sink())
-                    .await
-                    .ok()?;
+                copy(&mut rest, &mut tokio::io::sink()).await?;
                 client.write_all(answer(fault, method).as_bytes()).await.ok()?;
             }
             fault => {
@@ -197,9 +234,8 @@ async fn serve(client: TcpStream, shared: Arc<Shared>) -> Option<()> {
                     None => store.insert(BufReader::new(TcpStream::connect(&shared.store).await.ok()?)),
                 };
                 store.write_all(request.text.as_bytes()).await.ok()?;
-                tokio::io::copy(&mut (&mut client).take(length), store)
-                    .await
-                    .ok()?;
+                store.write_all(&body).await.ok()?;
+                copy(&mut rest, store).await?;
                 let answer = Head::read(store).await?;
                 Exchange {
                     shared: &shared,

@@ -1,6 +1,8 @@
 //! One job in a bucket of its own, run by the program through a proxy, and what is left of it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -8,18 +10,23 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::types::{Delete, ObjectIdentifier};
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
+use crate::common::goals::{Reads, WINDOW};
 use crate::common::{Endpoint, Minio, random};
 use crate::fault::Rule;
+use crate::operation::Verb;
 use crate::proxy::Proxy;
 use crate::shape::Shape;
 
 /// Longer than any run takes; one that hangs is told from one that is slow.
-const HANGS: Duration = Duration::from_mins(4);
+pub const HANGS: Duration = Duration::from_mins(4);
+/// Of a log, for whoever has to find out.
+const LAST_LINES: usize = 40;
 
 /// Name without the plan's hash, to digest.
 pub type Outputs = BTreeMap<String, String>;
@@ -48,14 +55,16 @@ impl Site {
         let client = endpoint.client();
         let bucket = format!("bucket-{}", random());
         client.create_bucket().bucket(&bucket).send().await.unwrap();
-        let proxy = Proxy::start(&endpoint.url, &bucket, client.clone(), rules).await;
+        let files = tempfile::tempdir().unwrap();
+        let reads = Reads::new(shape.sources(), state_path(files.path(), "job"));
+        let proxy = Proxy::start(&endpoint.url, &bucket, client.clone(), rules, reads).await;
         let mut site = Self {
             shape,
             endpoint,
             client,
             bucket,
             proxy,
-            files: tempfile::tempdir().unwrap(),
+            files,
             sources: Vec::new(),
         };
         let copies = shape.sources().iter().map(|(key, _)| {
@@ -112,12 +121,48 @@ impl Site {
         program
     }
 
+    /// Its log goes to a file: it is longer than what a pipe holds.
     pub fn start(&self, job: &str, more: &Value) -> Child {
-        self.command(job, "run", more).spawn().unwrap()
+        let mut run = self.command(job, "run", more);
+        run.arg("--window").arg(WINDOW.to_string());
+        run.env("COMPACTION_LOG", "compaction_operator=debug")
+            .env("COMPACTION_LOG_FORMAT", "json")
+            .stderr(File::create(self.log_path(job)).unwrap());
+        run.spawn().unwrap()
     }
 
     pub async fn run(&self, job: &str, more: &Value) -> Said {
-        end(self.start(job, more)).await
+        let said = end(self.start(job, more)).await;
+        self.with_log(job, said)
+    }
+
+    fn log_path(&self, job: &str) -> PathBuf {
+        self.files.path().join(format!("{job}.log"))
+    }
+
+    /// What a run of this job has said, with the last lines of its log for whoever has to find out.
+    pub fn with_log(&self, job: &str, mut said: Said) -> Said {
+        let log = std::fs::read_to_string(self.log_path(job)).unwrap();
+        let lines: Vec<&str> = log.lines().collect();
+        let last = &lines[lines.len().saturating_sub(LAST_LINES)..];
+        said.text.push_str(&last.join("\n"));
+        said
+    }
+
+    /// When an attempt at an operation of this kind, or of any, failed for the first time since then.
+    pub fn failed_attempt(&self, job: &str, verb: Option<Verb>, since: Timestamp) -> Option<Timestamp> {
+        let operation = verb.map(|verb| verb.to_string());
+        let log = std::fs::read_to_string(self.log_path(job)).unwrap();
+        let events = log.lines().filter_map(|line| serde_json::from_str(line).ok());
+        let failed = events.filter(|event: &Value| {
+            let fields = &event["fields"];
+            let concerned = operation
+                .as_ref()
+                .is_none_or(|name| fields["operation"] == **name);
+            concerned && fields["message"] == "attempt failed"
+        });
+        let mut times = failed.map(|event| event["timestamp"].as_str().unwrap().parse().unwrap());
+        times.find(|time| *time >= since)
     }
 
     pub async fn verify(&self, job: &str) -> Said {
@@ -126,8 +171,7 @@ impl Site {
 
     /// The job as its state file has it.
     pub fn state(&self, job: &str) -> Value {
-        let path = self.files.path().join(format!("{job}.state.json"));
-        let bytes = std::fs::read(path).unwrap_or_default();
+        let bytes = std::fs::read(state_path(self.files.path(), job)).unwrap_or_default();
         serde_json::from_slice(&bytes).unwrap_or_default()
     }
 
@@ -273,6 +317,10 @@ impl Site {
         }
         untrue
     }
+}
+
+fn state_path(files: &Path, job: &str) -> PathBuf {
+    files.join(format!("{job}.state.json"))
 }
 
 /// `out/large/part-0123456789ab-000-00000.log` without the hash, which the job's UID is part of.

@@ -11,12 +11,15 @@ use crate::site::Site;
 pub struct Row {
     case: String,
     shape: Shape,
-    pub struck: usize,
+    struck: usize,
     requests: usize,
     workers: i64,
     written_again: i64,
     read_again: i64,
+    known: Option<Duration>,
     went_on: Option<Duration>,
+    /// Bytes.
+    memory: u64,
 }
 
 /// Operation, fault, how often.
@@ -31,7 +34,13 @@ pub fn name(case: &Case) -> String {
 }
 
 impl Row {
-    pub fn new(case: &Case, undisturbed: &Undisturbed, site: &Site) -> Self {
+    pub fn new(
+        case: &Case,
+        undisturbed: &Undisturbed,
+        site: &Site,
+        known: Option<Duration>,
+        memory: u64,
+    ) -> Self {
         let seen = site.proxy.seen();
         let last = case.rules.len() - 1;
         Self {
@@ -44,30 +53,37 @@ impl Row {
                 .unwrap(),
             written_again: seen.written as i64 - undisturbed.written as i64,
             read_again: seen.read as i64 - undisturbed.read as i64,
+            known,
             went_on: seen.went_on,
+            memory,
         }
     }
 
-    fn cells(&self) -> [String; 6] {
+    fn cells(&self) -> [String; 8] {
         let kibibytes = |bytes: i64| (bytes.max(0) / 1024).to_string();
-        let seconds = |time: Duration| format!("{:.1}", time.as_secs_f64());
+        let seconds = |time: Option<Duration>| {
+            time.map_or("none".to_owned(), |time| format!("{:.1}", time.as_secs_f64()))
+        };
         [
             self.struck.to_string(),
             self.requests.to_string(),
             self.workers.to_string(),
             kibibytes(self.written_again),
             kibibytes(self.read_again),
-            self.went_on.map_or_else(|| "none".to_owned(), seconds),
+            seconds(self.known),
+            seconds(self.went_on),
+            (self.memory >> 20).to_string(),
         ]
     }
 }
 
 const HEAD: &str = "\
-| operation | fault | how often | struck | requests | workers | written again | read again | went on after |
-|---|---|---|---|---|---|---|---|---|
+| operation | fault | how often | struck | requests | workers | written again | read again | known after | went on after | memory |
+|---|---|---|---|---|---|---|---|---|---|---|
 ";
 
-/// Into the file that `FAULTS_TABLE` names. The shapes are beside each other, bytes are in KiB, times in seconds.
+/// Into the file that `FAULTS_TABLE` names. The shapes are beside each other; bytes are in KiB, memory
+/// in MiB, times in seconds.
 pub fn write(rows: &[Row]) {
     let Some(path) = std::env::var_os("FAULTS_TABLE") else {
         return;

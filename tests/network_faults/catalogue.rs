@@ -7,7 +7,7 @@ use crate::shape::Shape;
 
 use Fault::*;
 use Moment::*;
-use Shape::{LargeParts, Tails};
+use Shape::{Large, LargeParts, Tails};
 
 /// Those that `FAULTS` asks for.
 pub fn chosen() -> Vec<Scenario> {
@@ -25,14 +25,20 @@ pub fn chosen() -> Vec<Scenario> {
     chosen
 }
 
-/// Each fault once or twice, and the black hole, which is the hang, everywhere.
-fn of_every_change() -> Vec<Scenario> {
-    let known = |(shape, fault, moment)| Scenario {
+/// What a worker would fill its memory with, if it went on meanwhile: one that sends, and one that reads.
+const OF_MUCH: [(Shape, Fault, Moment); 2] = [(Large, BlackHole, Part), (Large, StallReceiving, Reading)];
+
+fn known((shape, fault, moment): (Shape, Fault, Moment)) -> Scenario {
+    Scenario {
         shape,
         fault,
         moment,
         lasts: Lasts::UntilKnown,
-    };
+    }
+}
+
+/// Each fault once or twice, and the black hole, which is the hang, everywhere.
+fn of_every_change() -> Vec<Scenario> {
     let given_up = [
         (Tails, BlackHole, Complete),
         (LargeParts, Refused, Part),
@@ -71,7 +77,8 @@ fn of_every_change() -> Vec<Scenario> {
     let holes = everywhere
         .into_iter()
         .flat_map(|moment| [Tails, LargeParts].map(|shape| (shape, BlackHole, moment)));
-    once.into_iter().chain(holes).map(known).chain(given_up).collect()
+    let known = once.into_iter().chain(holes).chain(OF_MUCH).map(known);
+    known.chain(given_up).collect()
 }
 
 const FAULTS: [Fault; 17] = [
@@ -97,10 +104,10 @@ const MOMENTS: [Moment; 9] = [
     Listing, Reading, Opening, Part, Complete, Tail, Body, Manifest, Deleting,
 ];
 
-/// Every fault at every moment in both jobs, where there is such a thing, and those of the network for so long
-/// that workers give up.
+/// Every fault at every moment in the first two jobs, where there is such a thing, and those of the network for so
+/// long that workers give up.
 fn every_one() -> Vec<Scenario> {
-    let mut scenarios = Vec::new();
+    let mut scenarios: Vec<Scenario> = OF_MUCH.map(known).to_vec();
     for shape in [Tails, LargeParts] {
         for fault in FAULTS {
             for moment in MOMENTS {

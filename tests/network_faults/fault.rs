@@ -72,9 +72,25 @@ impl Fault {
         }
     }
 
-    /// Within every deadline: the worker is slow, and nothing is lost.
-    pub fn is_endured(self) -> bool {
-        self == Self::Latency
+    /// The kinds of failed attempts that it makes, and nothing else that goes on meanwhile.
+    pub fn is_known_by(self) -> &'static [&'static str] {
+        match self {
+            Self::BlackHole
+            | Self::NoAnswer
+            | Self::StallSending
+            | Self::StallReceiving
+            | Self::TrickleSending
+            | Self::TrickleReceiving => &["Timeout"],
+            Self::CutOff => &["Unreachable", "BadAnswer"],
+            Self::Reset | Self::ResetAnswer | Self::Refused | Self::NameGone | Self::ServerKilled => {
+                &["Unreachable"]
+            }
+            Self::DiskFull => &["StorageFull"],
+            // A HEAD is refused without a word.
+            Self::KeysChanged | Self::ClockBehind | Self::ClockAhead => &["CredentialsInvalid", "Denied"],
+            // Within every deadline: the worker is slow, and nothing is lost.
+            Self::Latency => &[],
+        }
     }
 
     pub async fn server(self) -> Server {

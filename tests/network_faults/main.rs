@@ -35,12 +35,17 @@ const AT_ONCE: usize = 14;
 async fn whatever_goes_wrong_on_the_way_to_the_store_a_job_ends_with_the_same_outputs_and_leaves_nothing() {
     let scenarios = catalogue::chosen();
     assert!(!scenarios.is_empty(), "no scenario has that in its name");
-    let tails = Arc::new(Undisturbed::run(Shape::Tails).await);
-    let large_parts = Arc::new(Undisturbed::run(Shape::LargeParts).await);
+    let undisturbed = async |shape| Arc::new(Undisturbed::run(shape).await);
+    let (tails, large_parts, large) = tokio::join!(
+        undisturbed(Shape::Tails),
+        undisturbed(Shape::LargeParts),
+        undisturbed(Shape::Large)
+    );
     let plays = scenarios.into_iter().map(|scenario| {
         let undisturbed = Arc::clone(match scenario.shape {
             Shape::Tails => &tails,
             Shape::LargeParts => &large_parts,
+            Shape::Large => &large,
         });
         play(scenario, undisturbed)
     });

@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -12,29 +11,16 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
 
-use crate::common::program::children;
+use crate::common::goals::Memory;
 
 const LOOK: Duration = Duration::from_millis(10);
-
-/// Kinds of failed attempts that are the store's or the network's doing.
-const TROUBLE: [&str; 8] = [
-    "Timeout",
-    "Unreachable",
-    "ServerError",
-    "StorageFull",
-    "CredentialsInvalid",
-    "Throttled",
-    "BadAnswer",
-    "NotS3",
-];
 
 pub struct Run {
     child: Child,
     state: PathBuf,
     log: Arc<Mutex<Vec<(Instant, Value)>>>,
     reading: Vec<JoinHandle<String>>,
-    memory: Arc<AtomicU64>,
-    watching: JoinHandle<()>,
+    pub memory: Memory,
 }
 
 /// How far a job is: a plan, sequences, a publication, an end.
@@ -68,15 +54,13 @@ impl Run {
             stdout.read_to_string(&mut said).await.unwrap();
             said
         });
-        let memory = Arc::<AtomicU64>::default();
-        let watching = tokio::spawn(watch_memory(child.id().unwrap(), Arc::clone(&memory)));
+        let memory = Memory::watch(child.id().unwrap());
         Self {
             child,
             state,
             log,
             reading: vec![said, logged],
             memory,
-            watching,
         }
     }
 
@@ -106,20 +90,22 @@ impl Run {
         }
     }
 
-    /// Waits until a worker has noticed what began at `since`.
-    pub async fn knows(&mut self, since: Instant) -> Result<Instant, String> {
+    /// Waits until a worker has noticed what began at `since`, by an attempt that failed in one of these ways.
+    pub async fn knows(&mut self, since: Instant, kinds: &[&str]) -> Result<Instant, String> {
         loop {
             let noticed = self
                 .log
                 .lock()
                 .unwrap()
                 .iter()
-                .find_map(|(at, event)| (*at >= since && is_trouble(event)).then_some(*at));
+                .find_map(|(at, event)| (*at >= since && is_trouble(event, kinds)).then_some(*at));
             if let Some(noticed) = noticed {
                 return Ok(noticed);
             }
             if self.has_ended() {
-                return Err("the run ended before its worker noticed anything".to_owned());
+                return Err(format!(
+                    "the run ended before its worker noticed any of {kinds:?}"
+                ));
             }
             tokio::time::sleep(LOOK).await;
         }
@@ -147,17 +133,11 @@ impl Run {
     /// Waits for its end: how it ended, and all that it said.
     pub async fn end(&mut self) -> (ExitStatus, String) {
         let status = self.child.wait().await.unwrap();
-        self.watching.abort();
         let mut said = String::new();
         for reading in self.reading.drain(..) {
             said.push_str(&reading.await.unwrap());
         }
         (status, said)
-    }
-
-    /// The most that a worker had in memory. Bytes.
-    pub fn peak_memory(&self) -> u64 {
-        self.memory.load(Ordering::Relaxed)
     }
 
     /// The last lines of the log, for whoever has to find out.
@@ -174,24 +154,12 @@ pub fn read_job(state: &Path) -> Option<CompactionJob> {
     Some(serde_json::from_slice(&state).unwrap())
 }
 
-fn is_trouble(event: &Value) -> bool {
+fn is_trouble(event: &Value, kinds: &[&str]) -> bool {
     let fields = &event["fields"];
     match fields["message"].as_str() {
-        Some("attempt failed") => TROUBLE.contains(&fields["kind"].as_str().unwrap_or_default()),
-        Some(message) => message == "the batch in hand is dropped",
-        None => false,
-    }
-}
-
-/// The kernel keeps the highest value of each process until its end.
-async fn watch_memory(run: u32, highest: Arc<AtomicU64>) {
-    loop {
-        for worker in children(run) {
-            let status = std::fs::read_to_string(format!("/proc/{worker}/status")).unwrap_or_default();
-            let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-            let kib = peak.and_then(|peak| peak.trim().strip_suffix(" kB")?.parse::<u64>().ok());
-            highest.fetch_max(kib.unwrap_or_default() << 10, Ordering::Relaxed);
-        }
-        tokio::time::sleep(LOOK).await;
+        Some("attempt failed") => kinds.contains(&fields["kind"].as_str().unwrap_or_default()),
+        // Where the batch has a shorter deadline than the request.
+        Some("the batch in hand is dropped") => kinds.contains(&"Timeout"),
+        _ => false,
     }
 }

@@ -1,14 +1,11 @@
-//! The two jobs that meet every fault: one whose batches are all below a part, and one of large parts.
+//! The two jobs that meet every fault: one whose batches are all below a part, and one of large parts. A third one,
+//! which meets a few, has more sources than a worker may have in memory.
 
 use std::fmt::Write as _;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use compaction_operator::engine::Window;
 use serde_json::{Value, json};
-
-/// Bytes a worker may have in memory, as `run` has it by default.
-pub const WINDOW: u64 = Window::DEFAULT_BYTES;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Shape {
@@ -16,6 +13,8 @@ pub enum Shape {
     Tails,
     /// Batches of several parts.
     LargeParts,
+    /// One batch of more bytes than a worker may have in memory.
+    Large,
 }
 
 impl Shape {
@@ -23,6 +22,7 @@ impl Shape {
         match self {
             Self::Tails => "tails",
             Self::LargeParts => "large parts",
+            Self::Large => "large",
         }
     }
 
@@ -31,6 +31,7 @@ impl Shape {
         let (batch, target) = match self {
             Self::Tails => ("700Ki", "9Mi"),
             Self::LargeParts => ("11Mi", "22Mi"),
+            Self::Large => ("1Gi", "64Mi"),
         };
         json!({
             "source": {"prefix": "in/", "minObjectAgeSeconds": 0},
@@ -44,10 +45,12 @@ impl Shape {
     /// The sources, in the order in which they are merged.
     pub fn sources(self) -> Arc<Vec<(String, Bytes)>> {
         static TAILS: OnceLock<Arc<Vec<(String, Bytes)>>> = OnceLock::new();
+        static LARGE_PARTS: OnceLock<Arc<Vec<(String, Bytes)>>> = OnceLock::new();
         static LARGE: OnceLock<Arc<Vec<(String, Bytes)>>> = OnceLock::new();
         let (made, count, size) = match self {
             Self::Tails => (&TAILS, 110, 150_000),
-            Self::LargeParts => (&LARGE, 17, 2 << 20),
+            Self::LargeParts => (&LARGE_PARTS, 17, 2 << 20),
+            Self::Large => (&LARGE, 20, 7 << 20),
         };
         let make = || Arc::new((0..count).map(|number| source(number, size)).collect());
         Arc::clone(made.get_or_init(make))

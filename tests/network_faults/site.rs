@@ -15,6 +15,7 @@ use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 use tokio::process::Command;
 
+use crate::common::goals::{Reads, WINDOW};
 use crate::common::{Endpoint, random};
 use crate::gate::Gate;
 use crate::host::Host;
@@ -36,7 +37,7 @@ pub struct Site {
 }
 
 /// What the worker has asked of the store.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Traffic {
     /// Bytes of sources that were asked for.
     pub read: u64,
@@ -44,8 +45,7 @@ pub struct Traffic {
     pub sent: u64,
     /// Names under which uploads were opened.
     opened: BTreeSet<String>,
-    /// Reads of what a checkpoint had already.
-    needless: Vec<String>,
+    pub reads: Reads,
 }
 
 /// Of each output, in order: its name but for what depends on the job, and a hash of its bytes.
@@ -60,10 +60,11 @@ impl Site {
         client.create_bucket().bucket(&bucket).send().await.unwrap();
         put_all(&client, &bucket, &shape.sources()).await;
         let files = tempfile::tempdir().unwrap();
-        let traffic = Arc::<Mutex<Traffic>>::default();
+        let reads = Reads::new(&shape.sources(), state_path(files.path()));
+        let traffic = Arc::new(Mutex::new(Traffic::new(reads)));
         let seen = {
-            let (traffic, state) = (Arc::clone(&traffic), state_path(files.path()));
-            move |request: Request| traffic.lock().unwrap().take(shape, &state, &request)
+            let traffic = Arc::clone(&traffic);
+            move |request: Request| traffic.lock().unwrap().take(&request)
         };
         let gate = Gate::open(own_address(), way.address, &bucket, seen).await;
         let site = Self {
@@ -142,6 +143,7 @@ impl Site {
         let mut program = self.program();
         program.args(["run", "--output", "json", "--filename"]);
         program.arg(self.manifest("job"));
+        program.arg("--window").arg(WINDOW.to_string());
         Run::start(program, state_path(self.files.path()))
     }
 
@@ -231,36 +233,24 @@ impl Site {
 }
 
 impl Traffic {
-    fn take(&mut self, shape: Shape, state: &Path, request: &Request) {
+    fn new(reads: Reads) -> Self {
+        Self {
+            read: 0,
+            sent: 0,
+            opened: BTreeSet::new(),
+            reads,
+        }
+    }
+
+    fn take(&mut self, request: &Request) {
         if request.is_at(Moment::Opening) {
             self.opened.insert(request.key.clone());
         }
         self.sent += request.length;
-        let Some((first, last)) = request.range.filter(|_| request.is_at(Moment::Reading)) else {
-            return;
-        };
-        self.read += last - first + 1;
-        let sources = shape.sources();
-        let before = sources.iter().take_while(|(key, _)| *key < request.key);
-        let end = before.map(|(_, bytes)| bytes.len() as u64).sum::<u64>() + last + 1;
-        let shards = read_job(state)
-            .and_then(|job| job.status)
-            .map(|status| status.shards);
-        let done = shards.map_or(0, |shards| {
-            shards.iter().map(|s| s.checkpoint.bytes_read as u64).sum()
-        });
-        if end <= done {
-            self.needless.push(format!(
-                "{} up to {last} was read when {done} bytes were in a checkpoint",
-                request.key
-            ));
+        if let Some((first, last)) = request.range.filter(|_| request.is_at(Moment::Reading)) {
+            self.read += last - first + 1;
+            self.reads.take(&request.key, last);
         }
-    }
-
-    /// Whether nothing was read again but what follows the last acknowledged checkpoint.
-    pub fn check(&self) -> Result<(), String> {
-        let needless = || self.needless.join("\n    ");
-        self.needless.is_empty().then_some(()).ok_or_else(needless)
     }
 }
 

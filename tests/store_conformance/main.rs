@@ -256,11 +256,17 @@ impl World {
         self.store.create_upload(key, Put::default()).await.unwrap()
     }
 
-    /// The keys of all uploads that are open in the bucket.
-    async fn open_uploads(&self) -> Vec<String> {
-        let request = self.client.list_multipart_uploads().bucket(&self.bucket);
-        let uploads = request.send().await.unwrap().uploads.unwrap_or_default();
-        uploads.into_iter().filter_map(|upload| upload.key).collect()
+    /// The keys of all uploads that are open, where the server lists them, and of those of these keys in any case:
+    /// MinIO lists them only to those who ask for the very key.
+    async fn open_uploads(&self, keys: &[&str]) -> Vec<String> {
+        let mut open = Vec::new();
+        for prefix in [&[""], keys].concat() {
+            let request = self.client.list_multipart_uploads().bucket(&self.bucket);
+            let listed = request.prefix(prefix).send().await.unwrap();
+            let uploads = listed.uploads.unwrap_or_default();
+            open.extend(uploads.into_iter().filter_map(|upload| upload.key));
+        }
+        open
     }
 }
 

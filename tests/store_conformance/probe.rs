@@ -37,17 +37,15 @@ async fn a_rule_that_aborts_uploads_is_told_where_the_server_has_such_rules(worl
 }
 
 async fn a_probe_finds_what_the_server_honours_and_leaves_nothing(world: &World) {
+    let keys = ["state/job/probe/a", "state/job/probe/b"];
     world.put("state/kept", b"x").await;
     // Whatever the store makes use of itself.
     for store in [Arc::clone(&world.store), world.capable()] {
-        let found = store
-            .probe(&["state/job/probe/a", "state/job/probe/b"].map(ToOwned::to_owned))
-            .await
-            .unwrap();
+        let found = store.probe(&keys.map(ToOwned::to_owned)).await.unwrap();
         assert_eq!(found, world.traits.capabilities);
     }
     assert_eq!(world.keys("").await, ["state/kept"]);
-    assert_eq!(world.open_uploads().await, [""; 0]);
+    assert_eq!(world.open_uploads(&keys).await, [""; 0]);
 }
 
 async fn a_store_with_capabilities_is_the_same_store(world: &World) {

@@ -9,4 +9,5 @@ mod list;
 mod probe;
 mod read;
 mod server;
+mod tls;
 mod upload;

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
-use crate::common::{Embedded, Endpoint, Program, random};
+use crate::common::{Embedded, Endpoint, Minio, Program, free_address, open_uploads, random};
 
 /// Longer than any run takes; one that hangs is told from one that is slow.
 const HANGS: Duration = Duration::from_mins(10);
@@ -31,16 +31,29 @@ pub struct Site {
 
 enum Place {
     Program(Program, Endpoint),
+    /// Has the server to itself, so that what is on its disk is its own.
+    Minio(Minio, TempDir),
     /// Served by the test and by the program in turns.
     Folder(PathBuf, #[allow(dead_code)] TempDir),
 }
 
 impl Site {
     pub async fn of(program: Program) -> Self {
+        if program == Program::Minio {
+            return Self::minio().await;
+        }
         let endpoint = tokio::task::spawn_blocking(move || program.endpoint())
             .await
             .unwrap();
         Self::new(Place::Program(program, endpoint.clone())).await
+    }
+
+    async fn minio() -> Self {
+        let disk = tempfile::tempdir().unwrap();
+        let path = disk.path().to_owned();
+        let start = move || Minio::over(&path, free_address(), (random(), random()));
+        let minio = tokio::task::spawn_blocking(start).await.unwrap();
+        Self::new(Place::Minio(minio, disk)).await
     }
 
     pub async fn folder() -> Self {
@@ -67,28 +80,40 @@ impl Site {
     }
 
     pub fn honours_conditional_deletes(&self) -> bool {
-        !matches!(self.place, Place::Program(Program::Minio, _))
+        !matches!(self.place, Place::Minio(..))
+    }
+
+    /// Of a server that goes on between visits.
+    fn endpoint(&self) -> Option<&Endpoint> {
+        match &self.place {
+            Place::Program(_, endpoint) => Some(endpoint),
+            Place::Minio(minio, _) => Some(&minio.endpoint),
+            Place::Folder(..) => None,
+        }
+    }
+
+    /// MinIO's.
+    fn disk(&self) -> Option<PathBuf> {
+        match &self.place {
+            Place::Minio(_, disk) => Some(disk.path().to_owned()),
+            Place::Program(..) | Place::Folder(..) => None,
+        }
     }
 
     /// Looks into the bucket, or changes it, while the program does not run.
     pub async fn visit<T>(&self, visit: impl AsyncFnOnce(&Bucket) -> T) -> T {
-        let name = self.bucket.clone();
-        match &self.place {
-            Place::Program(_, endpoint) => {
-                visit(&Bucket {
-                    client: endpoint.client(),
-                    name,
-                })
-                .await
-            }
-            Place::Folder(path, _) => {
-                let (endpoint, server) = Embedded::serve(path).await;
-                let client = endpoint.client();
-                let seen = visit(&Bucket { client, name }).await;
-                server.stop().await;
-                seen
-            }
+        let bucket = |endpoint: &Endpoint| Bucket {
+            client: endpoint.client(),
+            name: self.bucket.clone(),
+            disk: self.disk(),
+        };
+        if let Place::Folder(path, _) = &self.place {
+            let (endpoint, server) = Embedded::serve(path).await;
+            let seen = visit(&bucket(&endpoint)).await;
+            server.stop().await;
+            return seen;
         }
+        visit(&bucket(self.endpoint().unwrap())).await
     }
 
     /// Starts `run` on a job of this name; `spec` adds to what all jobs here have.
@@ -102,14 +127,12 @@ impl Site {
             .arg(manifest);
         command.arg("--state").arg(self.state_path(name));
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap());
-        match &self.place {
-            Place::Program(_, endpoint) => {
-                command.env("AWS_ACCESS_KEY_ID", &endpoint.access_key);
-                command.env("AWS_SECRET_ACCESS_KEY", &endpoint.secret_key);
-            }
-            Place::Folder(path, _) => {
-                command.arg("--store").arg(path);
-            }
+        if let Some(endpoint) = self.endpoint() {
+            command.env("AWS_ACCESS_KEY_ID", &endpoint.access_key);
+            command.env("AWS_SECRET_ACCESS_KEY", &endpoint.secret_key);
+        }
+        if let Place::Folder(path, _) = &self.place {
+            command.arg("--store").arg(path);
         }
         command.stdin(Stdio::null()).kill_on_drop(true);
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -131,7 +154,7 @@ impl Site {
                 "parallelism": 3,
             },
         });
-        if let Place::Program(_, endpoint) = &self.place {
+        if let Some(endpoint) = self.endpoint() {
             job["spec"]["storage"]["s3"]["endpoint"] = json!(endpoint.url);
         }
         for (field, value) in spec.as_object().unwrap() {
@@ -180,6 +203,8 @@ pub async fn succeeded(child: Child) -> CompactionJob {
 pub struct Bucket {
     client: Client,
     name: String,
+    /// Of the server, where that does not list uploads.
+    disk: Option<PathBuf>,
 }
 
 impl Bucket {
@@ -236,6 +261,9 @@ impl Bucket {
     }
 
     pub async fn open_uploads(&self) -> Vec<String> {
+        if let Some(disk) = &self.disk {
+            return open_uploads(disk);
+        }
         let list = self.client.list_multipart_uploads().bucket(&self.name);
         let uploads = list.send().await.unwrap().uploads.unwrap_or_default();
         uploads.into_iter().filter_map(|upload| upload.key).collect()

@@ -3,9 +3,11 @@
 //! Decides what went wrong and whether the store can have acted on it; never what to do about it.
 
 use std::error::Error as StdError;
+use std::io;
 
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use rustls::CertificateError;
 
 use crate::deadline::Elapsed;
 use crate::store::ErrorKind::{
@@ -115,16 +117,32 @@ fn undelivered(error: &(dyn StdError + 'static)) -> Failure {
     } else {
         Unreachable
     };
+    let mut detail = chain(error);
+    if distrusts(error) {
+        detail.push_str("; name the CA that has signed it in spec.storage.s3.caBundleConfigMapRef");
+    }
     Failure {
         kind,
-        detail: chain(error),
+        detail,
         untouched: connecting,
     }
 }
 
+/// Whether the peer has a certificate that none of the known CAs has signed.
+fn distrusts(error: &(dyn StdError + 'static)) -> bool {
+    let mut inner = cause::<io::Error>(error).and_then(io::Error::get_ref);
+    while let Some(error) = inner.and_then(|error| error.downcast_ref::<io::Error>()) {
+        inner = error.get_ref();
+    }
+    matches!(
+        inner.and_then(|error| error.downcast_ref()),
+        Some(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer))
+    )
+}
+
 /// The head of an answer came, but its body did not, or could not be read as one.
 fn unread(raw: &HttpResponse, error: &(dyn StdError + 'static)) -> Failure {
-    let broken = cause::<hyper::Error>(error).is_some() || cause::<std::io::Error>(error).is_some();
+    let broken = cause::<hyper::Error>(error).is_some() || cause::<io::Error>(error).is_some();
     let kind = if broken { Unreachable } else { NotS3 };
     Failure::new(kind, format!("HTTP {}: {}", raw.status().as_u16(), chain(error)))
 }
