@@ -1,4 +1,4 @@
-//! From the pods of a job to what `decide` knows of its workers. Pure, but for the one list that it reads.
+//! From the pods of a job to what `decide` knows of its workers. Pure.
 
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod};
 use kube::ResourceExt;
@@ -8,6 +8,7 @@ use super::decide::{WorkerEnd, WorkerState, WorkerView};
 use super::objects::{EPOCH, SHARD, WORKER};
 
 const MAX_WHY_CHARS: usize = 400;
+const MAX_REASON_BYTES: usize = 64;
 
 /// What a worker leaves as its termination message, beside its exit code.
 #[derive(Deserialize)]
@@ -85,6 +86,7 @@ fn end(terminated: &ContainerStateTerminated) -> WorkerEnd {
     let said = terminated.message.as_deref().unwrap_or_default();
     if let Ok(said) = serde_json::from_str::<Said>(said.trim())
         && said.code == code
+        && is_word(&said.reason)
     {
         return WorkerEnd {
             code: Some(code),
@@ -106,6 +108,11 @@ fn end(terminated: &ContainerStateTerminated) -> WorkerEnd {
         reason: "WorkerLost".to_owned(),
         message: format!("it ended with code {code}"),
     }
+}
+
+/// Whatever runs in a pod may have written it.
+fn is_word(reason: &str) -> bool {
+    (1..=MAX_REASON_BYTES).contains(&reason.len()) && reason.bytes().all(|byte| byte.is_ascii_alphanumeric())
 }
 
 fn why_waiting(pod: &Pod, container: Option<&ContainerStatus>) -> String {
@@ -192,6 +199,21 @@ mod tests {
 
     fn ended(code: i32, reason: &str, message: &str) -> Value {
         with_container(json!({"terminated": {"exitCode": code, "reason": reason, "message": message}}))
+    }
+
+    #[test]
+    fn a_reason_that_is_no_word_is_not_taken_from_whoever_wrote_it() {
+        for reason in ["", "two words", "\u{1f600}", &"A".repeat(65)] {
+            let said = json!({"code": 3, "reason": reason, "message": "m"}).to_string();
+            let WorkerState::Ended(end) = seen(ended(3, "Error", &said)) else {
+                panic!("it ended")
+            };
+            assert_eq!(
+                (end.code, end.reason.as_str()),
+                (Some(3), "WorkerLost"),
+                "{reason}"
+            );
+        }
     }
 
     #[test]

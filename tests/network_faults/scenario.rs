@@ -147,7 +147,7 @@ impl Scenario {
             Some(run.knows(began, kinds).await?.duration_since(began))
         };
         if self.lasts == Lasts::UntilGivenUp {
-            run.waits().await?;
+            run.waits().await;
         }
         let mark = run.mark();
         self.fault.end(site).await;
