@@ -238,7 +238,7 @@ fn what_no_job_can_have_written_is_reported_and_kept() {
         (
             "LOST/uploads/000-1-h-1.opened.json",
             r#"{"key":"in/video.bin","id":"u"}"#,
-            "no job uploads in/video.bin",
+            "this job does not upload in/video.bin",
         ),
     ] {
         let place = super::small();

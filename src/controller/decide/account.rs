@@ -49,19 +49,21 @@ impl Deciding<'_> {
         batch.max_backoff_period_seconds
     }
 
-    /// Once a shard that waited for the store has got on, the others wait no longer; how often they waited stays
-    /// counted, so that one to whom alone the store is closed does not go on at this pace.
+    /// A shard that has got on waits no more. If it did for the store, the others need not either; how often they waited
+    /// stays counted, so that one to whom alone the store is closed does not go on at this pace.
     pub(super) fn end_waits_for_store(&mut self) {
+        let mut is_back = false;
+        for shard in self.next.shards.iter_mut().filter(|shard| shard.has_progressed()) {
+            is_back |= shard.waits > 0;
+            shard.waits = 0;
+        }
         let away = condition(&self.next.conditions, types::STORAGE_ACCESSIBLE);
-        let is_back = |shard: &ShardStatus| shard.waits > 0 && shard.has_progressed();
-        if away.is_none_or(|away| away.status == "True") || !self.next.shards.iter().any(is_back) {
+        if !is_back || away.is_none_or(|away| away.status == "True") {
             return;
         }
         let now = self.observed.now;
-        for shard in &mut self.next.shards {
-            if is_back(shard) {
-                shard.waits = 0;
-            } else if let Some(Time(retry)) = shard.retry_time.as_mut().filter(|_| shard.waits > 0) {
+        for shard in self.next.shards.iter_mut().filter(|shard| shard.waits > 0) {
+            if let Some(Time(retry)) = &mut shard.retry_time {
                 *retry = now.min(*retry);
             }
         }
