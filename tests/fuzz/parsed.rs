@@ -131,7 +131,8 @@ pub fn run(bytes: &[u8]) -> Outcome {
     }
 }
 
-/// A worker's termination message. Counts only if it has the code that the container has ended with.
+/// A worker's termination message. Counts only if it has the code that the container has ended with, and a word for
+/// the reason: whatever runs there may have written it.
 pub fn termination(text: &[u8]) -> Outcome {
     let Ok(text) = std::str::from_utf8(text) else {
         return refused("not UTF-8");
@@ -153,7 +154,7 @@ pub fn termination(text: &[u8]) -> Outcome {
     assert_eq!(end.code, Some(code));
     let (reason, message) = (end.reason, end.message);
     match serde_json::from_str::<End>(text.trim()) {
-        Ok(said) if said.code == code => {
+        Ok(said) if said.code == code && is_word(&said.reason) => {
             let line = said.line(usize::MAX).unwrap();
             assert_eq!(serde_json::from_str::<End>(&line).unwrap(), said);
             assert_eq!((reason, message), (said.reason, said.message));
@@ -161,9 +162,16 @@ pub fn termination(text: &[u8]) -> Outcome {
         }
         said => {
             assert_eq!(reason, "WorkerLost");
-            refused(said.map_or_else(|error| error.to_string(), |_| "another code".to_owned()))
+            refused(said.map_or_else(
+                |error| error.to_string(),
+                |_| "another code, or no word".to_owned(),
+            ))
         }
     }
+}
+
+fn is_word(text: &str) -> bool {
+    (1..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric())
 }
 
 fn rules() -> Rules {
