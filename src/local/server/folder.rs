@@ -34,11 +34,19 @@ pub(super) struct Folder {
     pub(super) names: Names,
     serial: AtomicU64,
     change: Mutex<()>,
-    _lock: File,
+    lock: File,
 }
 
 /// Held while something is checked and then changed, so that nothing comes between the two.
 pub(super) type Change<'a> = MutexGuard<'a, ()>;
+
+/// Gives the directory back at once. Closing the file would do so only when no process that is being started has a copy
+/// of it any more.
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = self.lock.unlock();
+    }
+}
 
 impl Folder {
     /// Takes the directory over: locks it and removes what an earlier server left half-done. Open
@@ -80,7 +88,7 @@ impl Folder {
             names: Names::default(),
             serial: AtomicU64::new(0),
             change: Mutex::new(()),
-            _lock: lock,
+            lock,
         })
     }
 
