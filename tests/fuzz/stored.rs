@@ -17,15 +17,7 @@ const NOW: i64 = 1_800_000_000;
 const SOURCES: [&str; 4] = ["in/a.log", "in/b.log", "in/d/c.log", "in/d/d.log"];
 
 fn store() -> MemoryStore {
-    let habits = Habits {
-        random_etags: false,
-        conditional: true,
-        lists_parts: true,
-        errors: 0,
-        lost_answers: 0,
-        min_part: 1,
-    };
-    let store = MemoryStore::new(1, habits);
+    let store = MemoryStore::new(1, Habits::GOOD);
     store.calm();
     for key in SOURCES {
         store.set(key, format!("a record of {key}\n").into_bytes());

@@ -18,17 +18,8 @@ const DAY: i64 = 86_400;
 /// When the ledger of [`LOST`] was written.
 const WRITTEN: i64 = 1_000_000;
 
-/// A store whose every answer arrives.
 fn store() -> MemoryStore {
-    let habits = Habits {
-        random_etags: false,
-        conditional: true,
-        lists_parts: true,
-        errors: 0,
-        lost_answers: 0,
-        min_part: 1,
-    };
-    MemoryStore::new(1, habits)
+    MemoryStore::new(1, Habits::GOOD)
 }
 
 fn key(name: &str) -> String {

@@ -38,6 +38,18 @@ pub struct Habits {
     pub min_part: u64,
 }
 
+impl Habits {
+    /// Of a store that can do everything, and whose every answer arrives.
+    pub const GOOD: Self = Self {
+        random_etags: false,
+        conditional: true,
+        lists_parts: true,
+        errors: 0,
+        lost_answers: 0,
+        min_part: 1,
+    };
+}
+
 struct State {
     objects: BTreeMap<String, Stored>,
     uploads: BTreeMap<String, Upload>,

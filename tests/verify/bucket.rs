@@ -189,15 +189,7 @@ impl Bucket {
     }
 
     fn fill(&self) -> MemoryStore {
-        let habits = Habits {
-            random_etags: false,
-            conditional: true,
-            errors: 0,
-            lost_answers: 0,
-            min_part: 0,
-            lists_parts: true,
-        };
-        let store = MemoryStore::new(1, habits);
+        let store = MemoryStore::new(1, Habits::GOOD);
         for (key, bytes) in &self.sources {
             store.set(key, bytes.clone());
         }
