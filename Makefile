@@ -72,7 +72,7 @@ bench: ## Compaction beside a plain copy, the memory of a worker, the operator a
 
 .PHONY: fuzz
 fuzz: ## Alters what is read from outside, and looks whether anything breaks: FUZZ_SECONDS, ten minutes by default.
-	@export FUZZ_SECONDS=$${FUZZ_SECONDS:-600}
+	@export FUZZ_SECONDS=$${FUZZ_SECONDS:-600} FUZZ_SEED=$${FUZZ_SEED:-$$(date +%s%N)}
 	cargo test --locked --test fuzz -- --nocapture
 
 .PHONY: nightly

@@ -286,6 +286,19 @@ fn a_start_inside_a_member_never_hands_out_its_stored_bytes() {
     assert_eq!(decoded(Some(Codec::Gzip), &merged.out), b"b\nc\n");
 }
 
+fn gunzip(stored: &[u8]) -> Vec<u8> {
+    let mut gzip = Command::new("gzip")
+        .arg("-dc")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    gzip.stdin.take().unwrap().write_all(stored).unwrap();
+    let read = gzip.wait_with_output().unwrap();
+    assert!(read.status.success());
+    read.stdout
+}
+
 #[test]
 fn the_gzip_of_the_system_reads_the_outputs() {
     let mixed = [
@@ -294,14 +307,24 @@ fn the_gzip_of_the_system_reads_the_outputs() {
         Source::new(Codec::Zstd, &[b"f"]),
     ];
     let merged = run(&settings(Compression::Gzip, 4), &stored(&mixed), None, || 5).unwrap();
-    let mut gzip = Command::new("gzip")
-        .arg("-dc")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    gzip.stdin.take().unwrap().write_all(&merged.out).unwrap();
-    let read = gzip.wait_with_output().unwrap();
-    assert!(read.status.success());
-    assert_eq!(read.stdout, b"a\nbc\nd\ne\nf\n");
+    assert_eq!(gunzip(&merged.out), b"a\nbc\nd\ne\nf\n");
+}
+
+/// RFC 1952 does not limit them, and a header may come in many chunks.
+#[test]
+fn a_gzip_member_may_have_a_name_of_any_length() {
+    let name = vec![b'n'; 70_000];
+    let mut member = flate2::GzBuilder::new()
+        .filename(name)
+        .write(Vec::new(), flate2::Compression::fast());
+    member.write_all(b"a\nb").unwrap();
+    let sources = [member.finish().unwrap(), b"c\n".to_vec()];
+    for compression in COMPRESSIONS {
+        let merged = run(&settings(compression, 4), &sources, None, || 1000).unwrap();
+        let counts = merged.cuts.last().unwrap().counts;
+        assert_eq!((counts.records, counts.raw_bytes), (3, 6), "{compression:?}");
+        if matches!(compression, Compression::Auto | Compression::Gzip) {
+            assert_eq!(gunzip(&merged.out), b"a\nb\nc\n");
+        }
+    }
 }

@@ -302,7 +302,7 @@ fn decoder(codec: Codec, stored: &[u8], mut take: impl FnMut(&[u8])) {
     let mut reader: Box<dyn Read + '_> = match codec {
         _ if stored.is_empty() => return,
         Codec::None => Box::new(stored),
-        Codec::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(stored)),
+        Codec::Gzip => return gzip_decoder(stored, take),
         Codec::Zstd => Box::new(zstd::Decoder::new(stored).unwrap()),
     };
     let mut piece = vec![0; 64 << 10];
@@ -312,6 +312,39 @@ fn decoder(codec: Codec, stored: &[u8], mut take: impl FnMut(&[u8])) {
             length => take(&piece[..length]),
         }
     }
+}
+
+/// Not flate2's own: that refuses names and comments from 64 KiB on, which RFC 1952 and `gzip` do not limit.
+fn gzip_decoder(mut stored: &[u8], mut take: impl FnMut(&[u8])) {
+    let mut piece = vec![0; 64 << 10];
+    while !stored.is_empty() {
+        let mut member = flate2::bufread::DeflateDecoder::new(&stored[gzip_header(stored)..]);
+        let mut crc = flate2::Crc::new();
+        loop {
+            match member.read(&mut piece).unwrap() {
+                0 => break,
+                length => {
+                    crc.update(&piece[..length]);
+                    take(&piece[..length]);
+                }
+            }
+        }
+        let trailer = [crc.sum().to_le_bytes(), crc.amount().to_le_bytes()].concat();
+        stored = member.into_inner().strip_prefix(&trailer[..]).unwrap();
+    }
+}
+
+/// Bytes before those of deflate (RFC 1952, 2.3).
+fn gzip_header(member: &[u8]) -> usize {
+    let [extra, name, comment, crc] = [4, 8, 16, 2].map(|flag| member[3] & flag != 0);
+    let mut length = 10;
+    if extra {
+        length += 2 + usize::from(u16::from_le_bytes([member[10], member[11]]));
+    }
+    for _ in [name, comment].into_iter().filter(|&has| has) {
+        length += memchr::memchr(0, &member[length..]).unwrap() + 1;
+    }
+    length + if crc { 2 } else { 0 }
 }
 
 fn each_record(stored: &[u8], look: &mut dyn FnMut(&[u8])) {
