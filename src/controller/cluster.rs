@@ -41,7 +41,7 @@ pub(super) enum Patched {
     Refused,
 }
 
-/// What came of making a pod.
+/// What came of making a pod, or what it needs.
 pub(super) enum Made {
     Done,
     /// The cluster does not allow it now: a quota, an admission policy, a namespace that goes away.
@@ -145,17 +145,22 @@ impl Cluster {
     }
 
     /// The account, role and binding of the job's workers.
-    pub(super) async fn allow_workers(&self, job: &CompactionJob) -> Result<(), Error> {
+    pub(super) async fn allow_workers(&self, job: &CompactionJob) -> Result<Made, Error> {
         let Access {
             account,
             role,
             binding,
         } = objects::access(job);
-        if let Some(account) = account {
-            self.create(job, "create the workers' service account", &account)
-                .await?;
+        if let Some(account) = account
+            && let denied @ Made::Denied(_) = self
+                .create(job, "create the workers' service account", &account)
+                .await?
+        {
+            return Ok(denied);
         }
-        self.create(job, "create the workers' role", &role).await?;
+        if let denied @ Made::Denied(_) = self.create(job, "create the workers' role", &role).await? {
+            return Ok(denied);
+        }
         self.create(job, "create the workers' role binding", &binding)
             .await
     }
@@ -168,15 +173,11 @@ impl Cluster {
         settings: &PodSettings,
     ) -> Result<Made, Error> {
         let pod = objects::worker_pod(job, shard, epoch, settings);
-        match self.create(job, "create a pod", &pod).await {
-            Ok(()) => Ok(Made::Done),
-            Err(Error::Api { source, .. }) if is_denied(&source) => Ok(Made::Denied(message(&source))),
-            Err(error) => Err(error),
-        }
+        self.create(job, "create a pod", &pod).await
     }
 
     /// One that is there already is taken for ours only if it belongs to this very job.
-    async fn create<K>(&self, job: &CompactionJob, what: &'static str, object: &K) -> Result<(), Error>
+    async fn create<K>(&self, job: &CompactionJob, what: &'static str, object: &K) -> Result<Made, Error>
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
             + Clone
@@ -186,7 +187,8 @@ impl Cluster {
     {
         let api = self.api::<K>();
         match call(what, api.create(&PostParams::default(), object)).await {
-            Ok(_) => Ok(()),
+            Ok(_) => Ok(Made::Done),
+            Err(Error::Api { source, .. }) if is_denied(&source) => Ok(Made::Denied(message(&source))),
             Err(Error::Api { source, .. })
                 if status(&source).is_some_and(kube::core::Status::is_already_exists) =>
             {
@@ -198,7 +200,7 @@ impl Cluster {
                     .iter()
                     .any(|owner| Some(&owner.uid) == uid.as_ref())
                 {
-                    return Ok(());
+                    return Ok(Made::Done);
                 }
                 Err(Error::NotOurs {
                     kind: K::kind(&()).into_owned(),
@@ -247,18 +249,20 @@ pub(super) fn refused(error: &kube::Error) -> bool {
     status(error).is_some_and(|status| status.is_invalid() && !is_of_policy(status))
 }
 
-/// The cluster's policy denies what is valid by itself. It answers 422 as well where it gives no `reason` of its own.
+/// The cluster's policy denies what is valid by itself, with a code that says little: a policy without a `reason`
+/// answers 422, a webhook what it likes, and 400 where it names none.
 /// <https://kubernetes.io/docs/reference/access-authn-authz/validating-admission-policy/>
+/// <https://kubernetes.io/docs/reference/access-authn-authz/extensible-admission-controllers/>
 fn is_of_policy(status: &kube::core::Status) -> bool {
-    status
-        .message
-        .contains(" is forbidden: ValidatingAdmissionPolicy '")
+    let message = &status.message;
+    let of_webhook = message.starts_with("admission webhook \"") && message.contains("\" denied the request");
+    of_webhook || message.contains(" is forbidden: ValidatingAdmissionPolicy '")
 }
 
 /// 403 is a quota, an admission policy or a namespace that goes away; 422 a template that no pod can have, or a policy.
 /// All may change without the job, and none is the work's fault.
 pub(super) fn is_denied(error: &kube::Error) -> bool {
-    status(error).is_some_and(|status| status.is_invalid() || status.is_forbidden())
+    status(error).is_some_and(|status| status.is_invalid() || status.is_forbidden() || is_of_policy(status))
 }
 
 fn patched(answer: Result<CompactionJob, Error>) -> Result<Patched, Error> {
@@ -303,6 +307,43 @@ mod tests {
         for (reason, code) in [("Invalid", 422), ("Forbidden", 403)] {
             let error = error(denied, reason, code);
             assert_eq!((refused(&error), is_denied(&error)), (false, true), "{reason}");
+        }
+    }
+
+    #[test]
+    fn a_webhook_denies_what_is_valid_with_any_code() {
+        let denied =
+            "admission webhook \"validate.policies.example.com\" denied the request: no jobs at night";
+        let without =
+            "admission webhook \"validate.policies.example.com\" denied the request without explanation";
+        for (message, reason, code) in [
+            (denied, "", 400),
+            (without, "", 400),
+            (denied, "Invalid", 422),
+            (denied, "Forbidden", 403),
+            (denied, "InternalError", 500),
+        ] {
+            let error = error(message, reason, code);
+            assert_eq!((refused(&error), is_denied(&error)), (false, true), "{code}");
+        }
+    }
+
+    #[test]
+    fn an_answer_that_is_no_denial_is_neither() {
+        for (message, reason, code) in [
+            (
+                "the body of the request was in an unknown format",
+                "BadRequest",
+                400,
+            ),
+            (
+                "Internal error occurred: failed calling webhook \"a\": timeout",
+                "InternalError",
+                500,
+            ),
+        ] {
+            let error = error(message, reason, code);
+            assert_eq!((refused(&error), is_denied(&error)), (false, false), "{code}");
         }
     }
 

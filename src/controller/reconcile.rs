@@ -228,24 +228,40 @@ async fn act(
             cluster.delete_pod(pod).await?;
         }
     }
-    if decision.start.is_empty() {
-        return Ok(());
-    }
-    if !memory.workers_allowed {
-        cluster.allow_workers(job).await?;
-        memory.workers_allowed = true;
-    }
     for (shard, epoch) in &decision.start {
         memory.denied.retain(|(of, _), _| of != shard);
-        match cluster.make_pod(job, *shard, *epoch, &context.pods).await? {
+        match start(context, cluster, job, (*shard, *epoch), memory).await? {
             Made::Done => tell_start(context, job, *shard).await,
             Made::Denied(why) => {
-                tracing::warn!(job = job.name_any(), shard, epoch, why, "a pod may not be made");
+                tracing::warn!(
+                    job = job.name_any(),
+                    shard,
+                    epoch,
+                    why,
+                    "a worker may not be made"
+                );
                 memory.denied.insert((*shard, *epoch), why);
             }
         }
     }
     Ok(())
+}
+
+/// Makes a worker's pod, and before the first one what all of them need.
+async fn start(
+    context: &Context,
+    cluster: &Cluster,
+    job: &CompactionJob,
+    (shard, epoch): (i32, i64),
+    memory: &mut Memory,
+) -> Result<Made, Error> {
+    if !memory.workers_allowed {
+        if let denied @ Made::Denied(_) = cluster.allow_workers(job).await? {
+            return Ok(denied);
+        }
+        memory.workers_allowed = true;
+    }
+    cluster.make_pod(job, shard, epoch, &context.pods).await
 }
 
 fn is_at_its_end(status: &CompactionJobStatus) -> bool {

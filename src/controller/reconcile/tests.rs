@@ -269,27 +269,38 @@ async fn a_pod_that_is_there_already_is_adopted_only_from_this_very_job() {
 }
 
 #[tokio::test]
-async fn a_pod_that_may_not_be_made_is_waited_for_and_the_reason_told() {
-    let quota = |call: &Call| {
-        let is_pod = call.1 == "pods" && call.0 == Method::POST;
-        is_pod.then(|| failure(403, "Forbidden", "exceeded quota: none"))
-    };
-    let server = Server::new(new_job(), quota);
-    let mut memory = Memory::default();
-    let wait = server.pass(&mut memory).await.unwrap();
-    assert_eq!(wait, Some(Duration::ZERO), "its end is to be accounted for");
-    assert_eq!(server.events(), [""; 0], "no worker has started");
-    let wait = server.pass(&mut memory).await.unwrap();
-    assert!(wait > Some(Duration::ZERO), "once is enough");
-    let status = server.job().status.unwrap();
-    assert_eq!(
-        (status.shards[0].lost, status.shards[0].waits),
-        (0, 1),
-        "nobody's fault"
-    );
-    assert!(status.shards[0].retry_time.is_some());
-    let told = serde_json::to_string(&status.conditions).unwrap();
-    assert!(told.contains("exceeded quota: none"), "{told}");
+async fn a_worker_that_may_not_be_made_is_waited_for_and_the_reason_told() {
+    for (what, refusal) in [
+        ("pods", failure(403, "Forbidden", "exceeded quota: none")),
+        ("roles", failure(403, "Forbidden", "exceeded quota: none")),
+        (
+            "serviceaccounts",
+            failure(
+                400,
+                "",
+                "admission webhook \"a\" denied the request: exceeded quota: none",
+            ),
+        ),
+    ] {
+        let denied = move |call: &Call| (call.1 == what && call.0 == Method::POST).then(|| refusal.clone());
+        let server = Server::new(new_job(), denied);
+        let mut memory = Memory::default();
+        let wait = server.pass(&mut memory).await.unwrap();
+        assert_eq!(
+            wait,
+            Some(Duration::ZERO),
+            "{what}: its end is to be accounted for"
+        );
+        assert_eq!(server.events(), [""; 0], "{what}: no worker has started");
+        let wait = server.pass(&mut memory).await.unwrap();
+        assert!(wait > Some(Duration::ZERO), "{what}: once is enough");
+        let status = server.job().status.unwrap();
+        let shard = &status.shards[0];
+        assert_eq!((shard.lost, shard.waits), (0, 1), "{what}: nobody's fault");
+        assert!(shard.retry_time.is_some());
+        let told = serde_json::to_string(&status.conditions).unwrap();
+        assert!(told.contains("exceeded quota: none"), "{told}");
+    }
 }
 
 #[tokio::test]
