@@ -1,17 +1,15 @@
-//! The commands: each takes its arguments, calls the library, prints, and returns an exit code.
+//! The commands: each takes its arguments, calls the library, prints, and returns an exit code. Here those that people
+//! give; what the operator's pods run is in `pods`.
+
+mod pods;
 
 use std::collections::BTreeSet;
-use std::error::Error as _;
 use std::fmt::Display;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
 use compaction_operator::api::{CompactionJob, Limits, condition, conditions};
-use compaction_operator::controller;
-use compaction_operator::deadline::within;
 use compaction_operator::engine::{self, Ledgers, PlanInput, Window, preview};
 use compaction_operator::local::{
     self, Endpoint, LedgersReport, Outcome, ProbeReport, Recipe, Run, WorkerArguments, demo, manifest,
@@ -19,13 +17,12 @@ use compaction_operator::local::{
 };
 use compaction_operator::store::{CredentialsFrom, S3, Store};
 use compaction_operator::verify;
-use compaction_operator::worker::{Identity, PodArguments, run_pod, store_settings};
-use hyper::StatusCode;
-use hyper_util::client::legacy::Client;
-use hyper_util::rt::TokioExecutor;
+use compaction_operator::worker::store_settings;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
+
+pub(crate) use pods::{controller, ready, worker};
 
 use crate::cli;
 use crate::cli::Format;
@@ -60,20 +57,31 @@ pub(crate) fn print(generated: Result<String, Box<dyn std::error::Error>>) -> An
     Ok(ExitCode::SUCCESS)
 }
 
-/// The job's store, and the embedded server if that is it.
-async fn connect(
+/// Lends the job's store to `work`, whose own errors are in what it returns. Where that store is a directory it is served
+/// meanwhile, and given back whatever came of it; others reach it at the endpoint.
+async fn with_store<T>(
     job: &CompactionJob,
     directory: Option<&Path>,
-) -> Result<(Arc<dyn Store>, Option<server::Server>), Unusable> {
+    work: impl AsyncFnOnce(Arc<dyn Store>, Option<Endpoint>) -> T,
+) -> Result<T, Unusable> {
     let server = match directory {
         Some(directory) => Some(server::start(directory).await?),
         None => None,
     };
-    let mut settings = store_settings(&job.spec, server.as_ref().map(server::Server::endpoint));
-    if let Some(server) = &server {
-        settings.credentials = CredentialsFrom::Keys(server.keys());
+    let endpoint = server.as_ref().map(|server| Endpoint {
+        url: server.endpoint(),
+        keys: server.keys(),
+    });
+    let mut settings = store_settings(&job.spec, endpoint.as_ref().map(|endpoint| endpoint.url.clone()));
+    if let Some(endpoint) = &endpoint {
+        settings.credentials = CredentialsFrom::Keys(endpoint.keys.clone());
     }
-    Ok((Arc::new(S3::new(&settings).await?), server))
+    let store: Arc<dyn Store> = Arc::new(S3::new(&settings).await?);
+    let done = work(store, endpoint).await;
+    if let Some(server) = server {
+        server.stop().await;
+    }
+    Ok(done)
 }
 
 pub(crate) async fn run(arguments: cli::RunArguments) -> Answer {
@@ -102,23 +110,20 @@ async fn drive(
     window_bytes: u64,
     quiet: bool,
 ) -> Result<Outcome, Unusable> {
-    let (store, server) = connect(&run.job()?, directory).await?;
-    let recipe = Recipe {
-        program: std::env::current_exe()?,
-        state: state.to_owned(),
-        endpoint: server.as_ref().map(|server| Endpoint {
-            url: server.endpoint(),
-            keys: server.keys(),
-        }),
-        window_bytes,
-    };
+    let program = std::env::current_exe()?;
     let interrupt = CancellationToken::new();
     on_interrupt(interrupt.clone());
-    let outcome = run.drive(&recipe, store, quiet, interrupt).await;
-    if let Some(server) = server {
-        server.stop().await;
-    }
-    Ok(outcome?)
+    let job = run.job()?;
+    let outcome = with_store(&job, directory, async |store, endpoint| {
+        let recipe = Recipe {
+            program,
+            state: state.to_owned(),
+            endpoint,
+            window_bytes,
+        };
+        run.drive(&recipe, store, quiet, interrupt).await
+    });
+    Ok(outcome.await??)
 }
 
 /// The first signal stops at the next checkpoints, the second at once.
@@ -183,29 +188,24 @@ fn report(job: &CompactionJob, outcome: Outcome, ended_before: bool, format: For
 
 pub(crate) async fn plan(arguments: cli::JobArguments) -> Answer {
     let job = manifest::read(&arguments.manifest, None)?;
-    let (store, server) = connect(&job, arguments.store.as_deref()).await?;
-    let limits = Limits::of(&job.spec)?;
     let input = PlanInput {
         job: &job,
-        limits,
+        limits: Limits::of(&job.spec)?,
         now: jiff::Timestamp::now().as_second(),
     };
-    let plan = preview(&store, &input).await;
-    if let Some(server) = server {
-        server.stop().await;
-    }
-    show(&local::PlanSummary::of(&plan?), arguments.output)?;
+    let plan = with_store(&job, arguments.store.as_deref(), async |store, _| {
+        preview(&store, &input).await
+    });
+    show(&local::PlanSummary::of(&plan.await??), arguments.output)?;
     Ok(ExitCode::SUCCESS)
 }
 
 pub(crate) async fn probe(arguments: cli::JobArguments) -> Answer {
     let job = manifest::read(&arguments.manifest, None)?;
-    let (store, server) = connect(&job, arguments.store.as_deref()).await?;
-    let report = ProbeReport::make(&store, &job).await;
-    if let Some(server) = server {
-        server.stop().await;
-    }
-    show(&report?, arguments.output)?;
+    let report = with_store(&job, arguments.store.as_deref(), async |store, _| {
+        ProbeReport::make(&store, &job).await
+    });
+    show(&report.await??, arguments.output)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -224,18 +224,12 @@ pub(crate) async fn gc(arguments: cli::GcArguments) -> Answer {
     }
     // They protect their jobs, and say nothing of others: one stays after its job has succeeded.
     living.extend(uids_beside(manifest)?);
-    let (store, server) = connect(&job, store.as_deref()).await?;
-    let report = look_at_ledgers(store, &job, &arguments, living).await;
-    if let Some(server) = server {
-        server.stop().await;
-    }
-    let report = report?;
+    let report = with_store(&job, store.as_deref(), async |store, _| {
+        look_at_ledgers(store, &job, &arguments, living).await
+    });
+    let report = report.await??;
     show(&report, *output)?;
-    Ok(if report.is_good() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::from(FAILED)
-    })
+    Ok(judged(report.is_good()))
 }
 
 async fn look_at_ledgers(
@@ -274,6 +268,14 @@ fn named_living(arguments: &cli::GcArguments) -> Result<BTreeSet<Uuid>, Unusable
     Ok(living)
 }
 
+fn judged(is_good: bool) -> ExitCode {
+    if is_good {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(FAILED)
+    }
+}
+
 fn state_beside(manifest: &Path) -> PathBuf {
     manifest.with_extension("state.json")
 }
@@ -284,70 +286,6 @@ fn show(report: &(impl Display + Serialize), format: Format) -> Result<(), Unusa
         Format::Text => print!("{report}"),
     }
     Ok(())
-}
-
-/// The most that the kubelet takes of a termination message.
-const TERMINATION_MESSAGE_BYTES: usize = 4096;
-
-pub(crate) async fn worker(arguments: cli::WorkerArguments) -> Answer {
-    let file = arguments.termination_message;
-    let end = run_pod(PodArguments {
-        namespace: arguments.namespace,
-        job: arguments.job,
-        identity: Identity {
-            job_uid: arguments.job_uid,
-            shard: arguments.shard,
-            epoch: arguments.epoch,
-            holder: arguments.holder,
-        },
-        cluster: arguments.cluster,
-        grace: Duration::from_secs(arguments.grace_seconds),
-        credentials: arguments.credentials_dir,
-        ca_bundle: arguments.ca_bundle,
-        window: arguments.window.map(|window| window.0),
-    })
-    .await;
-    tracing::info!(
-        code = end.code,
-        reason = end.reason,
-        why = end.message,
-        "worker ends"
-    );
-    // The kubelet makes the file; without one there is nobody to tell.
-    let told = std::fs::File::options().write(true).truncate(true).open(&file);
-    if let Ok(mut told) = told
-        && let Err(error) = told.write_all(end.line(TERMINATION_MESSAGE_BYTES)?.as_bytes())
-    {
-        tracing::warn!(%error, file = %file.display(), "the termination message cannot be written");
-    }
-    Ok(ExitCode::from(u8::try_from(end.code)?))
-}
-
-/// How long an answer may take that tells whether something is ready.
-const READY: Duration = Duration::from_secs(5);
-const READY_PAUSE: Duration = Duration::from_millis(500);
-
-/// Asks again until `wait` has passed: what has just become ready may not be reached at once.
-pub(crate) async fn ready(url: &str, wait: Duration) -> Answer {
-    let uri: hyper::Uri = url.parse()?;
-    let deadline = tokio::time::Instant::now() + wait;
-    loop {
-        let (is_ready, said) = ask_ready(uri.clone()).await;
-        if is_ready || tokio::time::Instant::now() >= deadline {
-            println!("{url}: {said}");
-            return Ok(ExitCode::from(if is_ready { 0 } else { FAILED }));
-        }
-        tokio::time::sleep(READY_PAUSE).await;
-    }
-}
-
-async fn ask_ready(uri: hyper::Uri) -> (bool, String) {
-    let client = Client::builder(TokioExecutor::new()).build_http::<String>();
-    match within(READY, client.get(uri)).await {
-        Ok(Ok(answer)) => (answer.status() == StatusCode::OK, answer.status().to_string()),
-        Ok(Err(error)) => (false, error.source().unwrap_or(&error).to_string()),
-        Err(elapsed) => (false, elapsed.to_string()),
-    }
 }
 
 pub(crate) async fn local_worker(arguments: cli::LocalWorkerArguments) -> Answer {
@@ -372,48 +310,12 @@ pub(crate) async fn local_worker(arguments: cli::LocalWorkerArguments) -> Answer
 
 pub(crate) async fn verify(arguments: cli::JobArguments) -> Answer {
     let job = manifest::read(&arguments.manifest, None)?;
-    let (store, server) = connect(&job, arguments.store.as_deref()).await?;
-    let report = verify::verify(&store, &job, None).await;
-    if let Some(server) = server {
-        server.stop().await;
-    }
-    let report = report?;
-    show(&report, arguments.output)?;
-    Ok(if report.is_good() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::from(FAILED)
-    })
-}
-
-pub(crate) async fn controller(arguments: cli::ControllerArguments) -> Answer {
-    let settings = controller::Settings {
-        namespaces: arguments.namespaces,
-        pods: controller::PodSettings {
-            image: arguments.worker_image,
-            image_pull_policy: arguments.worker_image_pull_policy,
-            image_pull_secrets: arguments.worker_image_pull_secrets,
-            cluster: arguments.cluster_id,
-            log: std::env::var("COMPACTION_LOG").unwrap_or_else(|_| "info".to_owned()),
-        },
-        listen: arguments.listen,
-        lease_namespace: arguments.lease_namespace,
-        lease_name: arguments.lease_name,
-        concurrency: arguments.concurrency,
-    };
-    let stop = CancellationToken::new();
-    let signal = stop.clone();
-    tokio::spawn(async move {
-        wait_for_signal().await.ok();
-        signal.cancel();
+    let report = with_store(&job, arguments.store.as_deref(), async |store, _| {
+        verify::verify(&store, &job, None).await
     });
-    match controller::run(settings, stop).await {
-        Ok(()) => Ok(ExitCode::SUCCESS),
-        Err(error) => {
-            tracing::error!(%error, "the controller ends");
-            Ok(ExitCode::from(FAILED))
-        }
-    }
+    let report = report.await??;
+    show(&report, arguments.output)?;
+    Ok(judged(report.is_good()))
 }
 
 /// The job of every other command, on objects of its own.

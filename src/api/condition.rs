@@ -56,7 +56,6 @@ reasons! {
         Suspended,
         Succeeded,
         NothingToCompact,
-        InvalidSpec,
         /// A worker said that only somebody can help; its message says what.
         WorkFailed,
         UploadDeadlineExceeded,
@@ -74,8 +73,7 @@ impl Reason {
     pub fn is_failure(self) -> bool {
         matches!(
             self,
-            Self::InvalidSpec
-                | Self::WorkFailed
+            Self::WorkFailed
                 | Self::UploadDeadlineExceeded
                 | Self::BackoffLimitExceeded
                 | Self::TooManyFailedGroups

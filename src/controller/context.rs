@@ -15,7 +15,6 @@ use super::news::Notice;
 use super::objects::PodSettings;
 use super::places::Places;
 use super::pod_changes::PodChanges;
-use super::schedule::is_accounted_for;
 use crate::api::{CompactionJob, CompactionJobStatus, CompactionSchedule, condition, conditions};
 use crate::deadline::within;
 
@@ -89,15 +88,12 @@ impl Context {
         self.stores.schedules.iter().flat_map(Store::state).collect()
     }
 
-    /// Whether the job's schedule, if it has one, does not know yet how it ended.
-    pub(super) fn is_awaited(&self, job: &CompactionJob) -> bool {
-        let is_owner = |schedule: &CompactionSchedule| {
-            let mut owners = job.owner_references().iter();
-            owners.any(|owner| Some(&owner.uid) == schedule.metadata.uid.as_ref())
-        };
+    pub(super) fn schedule_that(
+        &self,
+        is_wanted: impl Fn(&CompactionSchedule) -> bool,
+    ) -> Option<Arc<CompactionSchedule>> {
         let mut stores = self.stores.schedules.iter();
-        let schedule = stores.find_map(|store| store.find(is_owner));
-        schedule.is_some_and(|schedule| !is_accounted_for(&schedule, job))
+        stores.find_map(|store| store.find(&is_wanted))
     }
 
     fn of<T>(&self, object: &impl ResourceExt, what: impl FnOnce(&mut Remembered) -> T) -> T {

@@ -14,6 +14,7 @@ mod news;
 mod objects;
 mod observe;
 mod overlap;
+mod passes;
 mod patch;
 mod places;
 mod pod_changes;
@@ -22,6 +23,7 @@ mod run;
 mod schedule;
 mod superfluous;
 mod watch;
+mod watched;
 
 pub use decide::{Decision, FinalizerChange, Observed, WorkerEnd, WorkerState, WorkerView, decide};
 pub use objects::PodSettings;

@@ -14,7 +14,7 @@ use super::decide::{Decision, Observed, WorkerState, WorkerView, decide};
 use super::memory::{AGAIN, Memory, Need};
 use super::objects::{self, PodSettings};
 use super::superfluous::superfluous;
-use super::{news, overlap};
+use super::{news, overlap, schedule};
 use crate::api::{CompactionJob, CompactionJobStatus};
 
 /// How often running workers are looked at, whatever the watch tells.
@@ -97,7 +97,7 @@ fn decide_in_turn(
         })
     };
     let mut decision = context.places.in_turn(job, || context.jobs(), decided)?;
-    if decision.expired && context.is_awaited(job) {
+    if decision.expired && schedule::is_awaited(context, job) {
         // Its schedule would not know how it ended.
         decision.expired = false;
         decision.wake = Some(AWAITED);

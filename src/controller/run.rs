@@ -5,15 +5,14 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use futures::{FutureExt, Stream, StreamExt, TryStreamExt, future};
+use futures::{FutureExt, TryStreamExt, future};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::Pod;
-use kube::core::DeserializeGuard;
 use kube::runtime::controller::{Action, Config as Concurrency};
-use kube::runtime::reflector::{self, Store};
-use kube::runtime::watcher::{self, Event, watcher};
+use kube::runtime::reflector::Store;
+use kube::runtime::watcher::{self, watcher};
 use kube::runtime::{Controller, WatchStreamExt};
-use kube::{Api, Client, Config, Resource, ResourceExt};
+use kube::{Api, Client, Config, Resource};
 use kube_lease_manager::LeaseManager;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -25,21 +24,18 @@ use super::lease;
 use super::metrics::Metrics;
 use super::objects::{JOB_UID, PodSettings};
 use super::pod_changes::PodChanges;
-use super::{reconcile, schedule};
+use super::watched::watched;
+use super::{passes, reconcile, schedule};
 use crate::api::{CompactionJob, GROUP, VERSION};
 use crate::deadline::within;
 
 /// An answer to a call, but for watches.
 const ANSWER: Duration = Duration::from_secs(15);
 const CONNECT: Duration = Duration::from_secs(5);
-/// A whole pass: every call in it has a deadline of its own.
-const PASS: Duration = Duration::from_mins(2);
 const CRDS: [&str; 2] = ["compactionjobs", "compactionschedules"];
 const LOOK_FOR_CRDS: Duration = Duration::from_secs(2);
 const FORGET: Duration = Duration::from_mins(1);
 const CONTROLLER: &str = "compactionjob";
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_mins(5);
 
 /// What a controller is started with.
 pub struct Settings {
@@ -198,11 +194,11 @@ async fn work(
         changes,
     ));
     shown.context.set(Arc::clone(&context)).ok();
-    let jobs = jobs
-        .into_iter()
-        .map(|controller| told(controller.run(pass, after_error, Arc::clone(&context))).boxed());
+    let jobs = jobs.into_iter().map(|controller| {
+        passes::told(controller.run(pass, passes::after_error, Arc::clone(&context))).boxed()
+    });
     let schedules = schedules.into_iter().map(|controller| {
-        told(controller.run(schedule::pass, schedule::after_error, Arc::clone(&context))).boxed()
+        passes::told(controller.run(schedule::pass, passes::after_error, Arc::clone(&context))).boxed()
     });
     let passes = future::join_all(jobs.chain(schedules));
     let forget = async {
@@ -215,21 +211,6 @@ async fn work(
         _ = passes => {}
         () = forget => {}
     }
-}
-
-/// Says which passes failed, until there are no more.
-async fn told<K, E: std::error::Error + 'static>(
-    passes: impl Stream<Item = Result<K, kube::runtime::controller::Error<PassError, E>>>,
-) {
-    passes
-        .for_each(|passed| async {
-            match passed {
-                // Normal after a deletion: a pod of a job that is gone, a job of a schedule.
-                Ok(_) | Err(kube::runtime::controller::Error::ObjectNotFound(_)) => {}
-                Err(error) => tracing::warn!(%error, "a pass failed"),
-            }
-        })
-        .await;
 }
 
 /// Objects of a kind in one namespace, or in all.
@@ -252,16 +233,9 @@ fn watch(
     concurrency: u16,
     stop: &CancellationToken,
 ) -> (Store<CompactionJob>, Controller<CompactionJob>) {
-    let jobs: Api<DeserializeGuard<CompactionJob>> = api(client, namespace);
+    let (store, jobs) = watched(api(client, namespace));
+    let jobs = jobs.inspect_ok(move |event| ends.tell(event)).applied_objects();
     let pods: Api<Pod> = api(client, namespace);
-    let (store, writer) = reflector::store();
-    let jobs = watcher(jobs, watcher::Config::default())
-        .try_filter_map(|event| async move { Ok(understood(event)) })
-        .default_backoff()
-        .modify(forget_what_is_not_needed)
-        .reflect(writer)
-        .inspect_ok(move |event| ends.tell(event))
-        .applied_objects();
     let changes = Arc::clone(changes);
     let pods = watcher(pods, watcher::Config::default().labels(JOB_UID))
         .default_backoff()
@@ -274,72 +248,12 @@ fn watch(
     (store, controller)
 }
 
-/// An object that this version does not understand is left alone, and does not keep the others from being seen.
-pub(super) fn understood<K: Resource<DynamicType = ()>>(
-    event: Event<DeserializeGuard<K>>,
-) -> Option<Event<K>> {
-    let sound = |guard: DeserializeGuard<K>| match guard.0 {
-        Ok(object) => Some(object),
-        Err(invalid) => {
-            let kind = K::kind(&());
-            let name = invalid.metadata.name.unwrap_or_default();
-            let namespace = invalid.metadata.namespace.unwrap_or_default();
-            tracing::error!(
-                namespace,
-                name,
-                error = invalid.error,
-                "a {kind} is not understood"
-            );
-            None
-        }
-    };
-    Some(match event {
-        Event::Apply(object) => Event::Apply(sound(object)?),
-        Event::InitApply(object) => Event::InitApply(sound(object)?),
-        Event::Delete(object) => Event::Delete(sound(object)?),
-        Event::Init => Event::Init,
-        Event::InitDone => Event::InitDone,
-    })
-}
-
-/// Most of an object's size, and nothing that is looked at.
-pub(super) fn forget_what_is_not_needed(object: &mut impl ResourceExt) {
-    object.managed_fields_mut().clear();
-    object
-        .annotations_mut()
-        .remove("kubectl.kubernetes.io/last-applied-configuration");
-}
-
 async fn pass(job: Arc<CompactionJob>, context: Arc<Context>) -> Result<Action, PassError> {
     let memory = context.memory(&job);
     let mut memory = memory.lock().await;
-    let under_way = context.metrics.pass(CONTROLLER);
-    let passed = within(PASS, Box::pin(reconcile::pass(&context, &job, &mut memory))).await;
-    let passed = passed.unwrap_or(Err(PassError::Late {
-        call: "a pass over the job",
-    }));
-    under_way.end(passed.is_ok());
-    let wait = passed?;
-    context.passed(&*job);
+    let pass = reconcile::pass(&context, &job, &mut memory);
+    let wait = passes::make(&context, &*job, CONTROLLER, pass).await?;
     Ok(wait.map_or_else(Action::await_change, Action::requeue))
-}
-
-fn after_error(job: Arc<CompactionJob>, error: &PassError, context: Arc<Context>) -> Action {
-    let errors = context.erred(&*job);
-    tracing::warn!(
-        namespace = job.namespace(),
-        name = job.name_any(),
-        %error,
-        "a pass is repeated"
-    );
-    pause(errors)
-}
-
-/// After so many errors in a row.
-pub(super) fn pause(errors: u32) -> Action {
-    let pause = FIRST_PAUSE * 2_u32.saturating_pow(errors.min(9).saturating_sub(1));
-    let pause = pause.min(LONGEST_PAUSE);
-    Action::requeue(pause.mul_f64(0.5 + fastrand::f64() / 2.0))
 }
 
 /// What `/metrics` is made of; before this process leads, the metrics alone.

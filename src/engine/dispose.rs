@@ -2,10 +2,11 @@
 
 use futures::{StreamExt, TryStreamExt, stream};
 
+use super::bodies::{Finished, runs};
 use super::consumed::Line;
 use super::failed::FailedGroups;
 use super::fence::Heartbeat;
-use super::finished::{Candidates, Finished, Skipped, outputs, runs};
+use super::finished::{Candidates, Skipped, outputs};
 use super::{Context, Error};
 use crate::api::DisposeStatus;
 use crate::store::Deleted;

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 
 use futures::TryStreamExt;
 
+use super::bodies::{Finished, ShardRun, bodies};
 use super::body::{FailedGroup, GroupState};
-use super::finished::{Finished, ShardRun, bodies};
 use super::{Context, Error};
 
 /// Of a message in the ledger and the manifest: the longest key and some words. Bytes.

@@ -4,6 +4,7 @@
 //! here may be killed at any await and goes on from the last acknowledged checkpoint; no function holds
 //! bytes that are neither durable under a name in that checkpoint nor read again after it.
 
+mod bodies;
 mod body;
 mod cleanup;
 mod consumed;
@@ -29,12 +30,12 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
+pub use bodies::Finished;
 pub use body::{Body, FailedGroup, Manifest, OutputRecord, SkippedSource};
 pub use cleanup::{clean_up, end_uploads};
 pub use dispose::{Wish, dispose};
 pub use error::Error;
 pub use fence::{Fence, FenceError};
-pub use finished::Finished;
 pub use ledger::{Ledger, Writer};
 pub use planning::{PlanInput, Planned, make_plan, preview};
 pub use probe::probe_alone;

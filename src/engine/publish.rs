@@ -9,11 +9,12 @@ use futures::TryStreamExt;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
+use super::bodies::{Finished, ShardRun, runs};
 use super::body::MANIFEST_VERSION;
 use super::consumed::{Header, Line};
 use super::failed::FailedGroups;
 use super::fence::Heartbeat;
-use super::finished::{Candidates, Finished, Merged, ShardRun, Skipped, outputs, runs};
+use super::finished::{Candidates, Merged, Skipped, outputs};
 use super::output::{Output, Sink};
 use super::published::{CONSUMED, CONSUMED_VERSION, MANIFEST, SUCCESS, manifest_directory};
 use super::unpublished::remove_outputs;

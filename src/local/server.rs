@@ -27,6 +27,7 @@ use crate::store::AccessKeys;
 mod api;
 mod failure;
 mod folder;
+mod key;
 mod listing;
 mod transfer;
 mod uploads;

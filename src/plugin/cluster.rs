@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::Error;
 use super::target::{Kind, Target};
-use crate::api::names::{JOB_UID, SHARD};
+use crate::api::names::{EPOCH, JOB_UID, SHARD};
 use crate::api::{CompactionJob, GROUP};
 use crate::deadline::within;
 
@@ -91,7 +91,7 @@ impl Cluster {
         let pods = self.pods();
         let pods = self.ask("list the job's pods", pods.list(&parameters)).await?;
         let mut pods = pods.items;
-        pods.sort_by_key(super::logs::place);
+        pods.sort_by_key(place);
         Ok(pods)
     }
 
@@ -172,6 +172,12 @@ impl Cluster {
             },
         }
     }
+}
+
+/// Shard and epoch of a worker's pod; the order in which pods are told.
+pub(super) fn place(pod: &Pod) -> (i64, i64) {
+    let label = |name: &str| pod.labels().get(name).and_then(|text| text.parse().ok());
+    (label(SHARD).unwrap_or_default(), label(EPOCH).unwrap_or_default())
 }
 
 /// The label selector of a job's worker pods.

@@ -12,11 +12,10 @@ use kube::runtime::watcher;
 use tokio::task::JoinSet;
 
 use super::cli::LogsArguments;
-use super::cluster::{Cluster, workers_of};
+use super::cluster::{Cluster, place, workers_of};
 use super::log::{Log, has_started};
 use super::{Error, follow, status};
 use crate::api::CompactionJob;
-use crate::api::names::{EPOCH, SHARD};
 use crate::deadline::within;
 
 /// The last lines of a job's workers have so long to come after its end.
@@ -48,12 +47,6 @@ pub(super) async fn logs(cluster: &Cluster, arguments: &LogsArguments) -> Result
         Log::new(cluster, pod, prefix, arguments.tail).print().await?;
     }
     Ok(())
-}
-
-/// Shard and epoch of a worker's pod; the order in which pods are told.
-pub(super) fn place(pod: &Pod) -> (i64, i64) {
-    let label = |name: &str| pod.labels().get(name).and_then(|text| text.parse().ok());
-    (label(SHARD).unwrap_or_default(), label(EPOCH).unwrap_or_default())
 }
 
 /// Whose line it is, where there are several: `[SHARD/EPOCH] `.

@@ -9,13 +9,16 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::Error;
-use super::published::unknown_version;
 use crate::store::{ErrorKind, Object, Pages, Store};
 
 /// One read of a list. Bytes.
 const READ_BYTES: u64 = 1 << 20;
 /// A key has at most 1,024 bytes, an ETag is short. Bytes.
 const MAX_LINE_BYTES: usize = 64 << 10;
+
+pub(super) fn unknown_version(version: u32) -> String {
+    format!("its version {version} is not known; use a newer compaction-operator")
+}
 
 /// The objects under a prefix, one by one.
 pub(super) struct Listing {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use futures::{StreamExt, TryStreamExt, stream};
 use serde::Deserialize;
 
-use super::lists::Listing;
+use super::lists::{Listing, unknown_version};
 use super::{CONCURRENCY, Error};
 use crate::store::{Object, Store};
 
@@ -118,8 +118,4 @@ async fn read(
         manifest,
         consumed: files.remove("consumed.jsonl"),
     })
-}
-
-pub(super) fn unknown_version(version: u32) -> String {
-    format!("its version {version} is not known; use a newer compaction-operator")
 }

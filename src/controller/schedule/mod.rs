@@ -10,28 +10,22 @@ mod settled;
 mod slots;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender};
 use kube::core::DeserializeGuard;
 use kube::runtime::controller::{Action, Config as Concurrency};
-use kube::runtime::reflector::{self, ObjectRef, Store};
-use kube::runtime::watcher::{self, Event, watcher};
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::watcher::Event;
 use kube::runtime::{Controller, WatchStreamExt};
 use kube::{Api, ResourceExt};
 use tokio_util::sync::CancellationToken;
 
-pub(super) use runs::is_accounted_for;
-
 use super::cluster::Error;
 use super::context::Context;
-use super::run::{forget_what_is_not_needed, pause, understood};
+use super::passes;
+use super::watched::watched;
 use crate::api::{CompactionJob, CompactionSchedule, condition, conditions};
-use crate::deadline::within;
-use futures::TryStreamExt;
 
-/// A whole pass: every call in it has a deadline of its own.
-const PASS: Duration = Duration::from_mins(2);
 const CONTROLLER: &str = "compactionschedule";
 
 /// Says that a run has ended or is gone; jobs are watched once, for their own passes and for this.
@@ -77,14 +71,8 @@ pub(super) fn watch(
     concurrency: u16,
     stop: &CancellationToken,
 ) -> (Store<CompactionSchedule>, Controller<CompactionSchedule>) {
-    let (store, writer) = reflector::store();
-    let schedules = watcher(schedules, watcher::Config::default())
-        .try_filter_map(|event| async move { Ok(understood(event)) })
-        .default_backoff()
-        .modify(forget_what_is_not_needed)
-        .reflect(writer)
-        .applied_objects();
-    let controller = Controller::for_stream(schedules, store.clone())
+    let (store, schedules) = watched(schedules);
+    let controller = Controller::for_stream(schedules.applied_objects(), store.clone())
         .reconcile_on(ends)
         .with_config(Concurrency::default().concurrency(concurrency))
         .graceful_shutdown_on(stop.clone().cancelled_owned());
@@ -92,24 +80,17 @@ pub(super) fn watch(
 }
 
 pub(super) async fn pass(schedule: Arc<CompactionSchedule>, context: Arc<Context>) -> Result<Action, Error> {
-    let under_way = context.metrics.pass(CONTROLLER);
-    let passed = within(PASS, Box::pin(reconcile::pass(&context, &schedule))).await;
-    let passed = passed.unwrap_or(Err(Error::Late {
-        call: "a pass over the schedule",
-    }));
-    under_way.end(passed.is_ok());
-    let wait = passed?;
-    context.passed(&*schedule);
+    let pass = reconcile::pass(&context, &schedule);
+    let wait = passes::make(&context, &*schedule, CONTROLLER, pass).await?;
     Ok(Action::requeue(wait))
 }
 
-pub(super) fn after_error(schedule: Arc<CompactionSchedule>, error: &Error, context: Arc<Context>) -> Action {
-    let errors = context.erred(&*schedule);
-    tracing::warn!(
-        namespace = schedule.namespace(),
-        name = schedule.name_any(),
-        %error,
-        "a pass is repeated"
-    );
-    pause(errors)
+/// Whether the job's schedule, if it has one, does not know yet how it ended.
+pub(super) fn is_awaited(context: &Context, job: &CompactionJob) -> bool {
+    let is_owner = |schedule: &CompactionSchedule| {
+        let mut owners = job.owner_references().iter();
+        owners.any(|owner| Some(&owner.uid) == schedule.metadata.uid.as_ref())
+    };
+    let schedule = context.schedule_that(is_owner);
+    schedule.is_some_and(|schedule| !runs::is_accounted_for(&schedule, job))
 }

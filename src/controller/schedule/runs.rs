@@ -205,7 +205,7 @@ pub(super) fn seconds(time: Timestamp) -> Timestamp {
 }
 
 /// Whether the schedule's status tells of the job's end, so that it may go.
-pub(in crate::controller) fn is_accounted_for(schedule: &CompactionSchedule, job: &CompactionJob) -> bool {
+pub(super) fn is_accounted_for(schedule: &CompactionSchedule, job: &CompactionJob) -> bool {
     let (Some(run), Some(status)) = (Run::of(schedule, job), &schedule.status) else {
         return schedule.status.is_some();
     };

@@ -42,3 +42,12 @@ impl<T> Context<T> for std::io::Result<T> {
         self.map_err(|error| io(doing, error))
     }
 }
+
+/// Whether an error only says that nothing lies there.
+pub(super) fn is_absence(error: &Error) -> bool {
+    use ErrorKind::{InvalidFilename, IsADirectory, NotADirectory, NotFound};
+    matches!(
+        error.kind(),
+        NotFound | NotADirectory | IsADirectory | InvalidFilename
+    )
+}

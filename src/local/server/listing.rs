@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use super::folder::{MAX_KEY, is_absence, is_listable};
+use super::failure::is_absence;
+use super::key::{MAX_KEY, is_listable};
 use super::version::{self, Version};
 
 /// A position in the order of keys.

@@ -13,8 +13,9 @@ use s3s::{S3Result, s3_error};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::failure::{self, Context};
-use super::folder::{Change, Condition, Folder, check_key, is_absence};
+use super::failure::{self, Context, is_absence};
+use super::folder::{Change, Condition, Folder};
+use super::key::check_key;
 use super::transfer::Received;
 use super::version::{self, Attributes, Version};
 

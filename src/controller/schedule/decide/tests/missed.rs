@@ -136,7 +136,8 @@ fn a_run_may_go_when_its_end_is_told() {
     let mut world = World::new(json!({}));
     world.now = moment("10:00:00");
     world.make();
-    let told = |world: &World| crate::controller::schedule::is_accounted_for(&world.schedule, &world.jobs[0]);
+    let told =
+        |world: &World| crate::controller::schedule::runs::is_accounted_for(&world.schedule, &world.jobs[0]);
     assert!(!told(&world), "nobody knows of it");
     world.step();
     world.succeed(&run("10:00"));

@@ -81,7 +81,8 @@ fn happen(world: &mut World, what: Happens) {
         }
         Happens::Deletes => {
             let schedule = world.schedule.clone();
-            let told = |job: &CompactionJob| crate::controller::schedule::is_accounted_for(&schedule, job);
+            let told =
+                |job: &CompactionJob| crate::controller::schedule::runs::is_accounted_for(&schedule, job);
             let position = world.jobs.iter().position(told);
             if let Some(position) = position {
                 world.jobs.remove(position);
