@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use compaction_operator::api::CompactionJob;
 use kube::api::ListParams;
@@ -10,8 +11,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
 use tokio::time::sleep;
 
-use crate::controller::LOOK;
-
+pub const LOOK: Duration = Duration::from_millis(200);
 /// The tests' cluster is number 0.
 const NUMBER: &str = "3";
 

@@ -2,15 +2,12 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::process::{Child, Command};
-use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::sleep;
 
-use crate::cluster::Cluster;
-
-pub const LOOK: Duration = Duration::from_millis(200);
+use crate::cluster::{Cluster, LOOK};
 
 pub struct Controller {
     child: Child,

@@ -9,8 +9,8 @@ use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::json;
 use tokio::time::sleep;
 
-use crate::cluster::Cluster;
-use crate::controller::{self, Controller, LOOK};
+use crate::cluster::{Cluster, LOOK};
+use crate::controller::{self, Controller};
 use crate::kubelet::Kubelet;
 use crate::workload::{self, NAMESPACE, Workload};
 use crate::{goal, mebibytes};

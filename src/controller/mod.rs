@@ -19,11 +19,11 @@ mod patch;
 mod places;
 mod pod_changes;
 mod reconcile;
+mod reflected;
 mod run;
 mod schedule;
 mod superfluous;
 mod watch;
-mod watched;
 
 pub use decide::{Decision, FinalizerChange, Observed, WorkerEnd, WorkerState, WorkerView, decide};
 pub use objects::PodSettings;

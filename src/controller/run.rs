@@ -24,7 +24,7 @@ use super::lease;
 use super::metrics::Metrics;
 use super::objects::{JOB_UID, PodSettings};
 use super::pod_changes::PodChanges;
-use super::watched::watched;
+use super::reflected::reflected;
 use super::{passes, reconcile, schedule};
 use crate::api::{CompactionJob, GROUP, VERSION};
 use crate::deadline::within;
@@ -233,7 +233,7 @@ fn watch(
     concurrency: u16,
     stop: &CancellationToken,
 ) -> (Store<CompactionJob>, Controller<CompactionJob>) {
-    let (store, jobs) = watched(api(client, namespace));
+    let (store, jobs) = reflected(api(client, namespace));
     let jobs = jobs.inspect_ok(move |event| ends.tell(event)).applied_objects();
     let pods: Api<Pod> = api(client, namespace);
     let changes = Arc::clone(changes);

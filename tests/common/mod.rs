@@ -101,6 +101,7 @@ const GUARD: &str = r#"
 data=$1; shift
 exec 3<&0 # a command in the background would get an empty standard input
 "$@" 3<&- & pid=$!
+echo $pid >"$data/pid"
 (cat <&3 >/dev/null; kill -9 $pid 2>/dev/null) &
 wait $pid
 rm -rf -- "$data"
@@ -109,6 +110,7 @@ rm -rf -- "$data"
 /// A server program as a process. It is killed when this is dropped.
 pub struct Guarded {
     guard: Child,
+    data: PathBuf,
 }
 
 impl Guarded {
@@ -126,7 +128,14 @@ impl Guarded {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        Self { guard }
+        Self { guard, data }
+    }
+
+    /// Its directory as the program itself sees it, with what is mounted there for it alone.
+    fn own_data(&self) -> PathBuf {
+        let pid = std::fs::read_to_string(self.data.join("pid")).unwrap();
+        let root = PathBuf::from(format!("/proc/{}/root", pid.trim()));
+        root.join(self.data.strip_prefix("/").unwrap())
     }
 
     pub fn has_ended(&mut self) -> bool {
@@ -224,6 +233,13 @@ impl Minio {
         };
         wait_until_ready(&mut server, &endpoint, "MinIO");
         Self { endpoint, server }
+    }
+}
+
+impl Minio {
+    /// The disk of one that was started in memory, for those who fill it without asking the server.
+    pub fn memory(&self) -> PathBuf {
+        self.server.own_data().join("disk")
     }
 }
 

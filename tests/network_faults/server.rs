@@ -1,6 +1,9 @@
 //! The store: one MinIO for all, or one that a fault has to itself.
 
+use std::fs::File;
+use std::io::Write as _;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Mutex;
 
 use tempfile::TempDir;
@@ -11,7 +14,6 @@ use crate::site::own_address;
 
 /// MiB. Holds what a job needs, and is filled in a moment.
 const MEMORY: u32 = 256;
-const FILLER: &str = "filler";
 
 pub enum Server {
     Shared(Endpoint),
@@ -100,27 +102,24 @@ impl Server {
         }
     }
 
-    /// Somebody else fills the disk, until not even little more has room.
+    /// Somebody else fills the disk, to the last byte. Not through MinIO, which frees what is deleted minutes later.
     pub async fn fill(&self) {
-        let client = self.endpoint().client();
-        client.create_bucket().bucket(FILLER).send().await.unwrap();
-        for size in [16 << 20, 1 << 20, 256 << 10] {
-            for number in 0.. {
-                let put = client.put_object().bucket(FILLER).key(format!("{size}-{number}"));
-                let body = vec![b'x'; size];
-                if put.body(body.into()).send().await.is_err() {
-                    break;
-                }
-            }
-        }
+        let path = self.filler();
+        let fill = move || {
+            let mut filler = File::create(path).unwrap();
+            while filler.write_all(&[0; 4096]).is_ok() {}
+        };
+        spawn_blocking(fill).await.unwrap();
     }
 
     pub async fn make_room(&self) {
-        let client = self.endpoint().client();
-        let listed = client.list_objects_v2().bucket(FILLER).send().await.unwrap();
-        for object in listed.contents.unwrap_or_default() {
-            let delete = client.delete_object().bucket(FILLER).key(object.key.unwrap());
-            delete.send().await.unwrap();
-        }
+        tokio::fs::remove_file(self.filler()).await.unwrap();
+    }
+
+    fn filler(&self) -> PathBuf {
+        let Self::InMemory(minio) = self else {
+            panic!("its disk belongs to everybody");
+        };
+        minio.memory().join("filler")
     }
 }

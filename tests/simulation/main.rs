@@ -16,6 +16,7 @@ mod api;
 mod deduplicated;
 mod gc;
 mod groups;
+mod killed;
 mod scenario;
 mod store;
 mod world;
@@ -577,6 +578,15 @@ fn of_two_jobs_over_the_same_objects_one_waits() {
 #[test]
 fn sources_that_change_or_vanish_are_neither_merged_nor_deleted() {
     run_seeds("sources_change", 5, |seed| simulate(sources_change(seed)));
+}
+
+#[test]
+fn a_worker_killed_at_any_of_its_requests_changes_no_byte_and_leaves_nothing_over() {
+    let kills = AtomicU64::new(0);
+    run_seeds("killed", 1_000, |seed| {
+        kills.fetch_add(simulate(killed::at_every_request(seed)), Ordering::Relaxed);
+    });
+    println!("{} kills", kills.into_inner());
 }
 
 #[test]

@@ -1,5 +1,8 @@
 //! An S3 store in memory with AWS's rules, whose answers may be late, lost or errors.
 
+#[path = "requests.rs"]
+pub mod requests;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
@@ -8,6 +11,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use compaction_operator::store::*;
+use requests::Requests;
 use sha2::{Digest, Sha256};
 
 #[derive(Clone)]
@@ -69,6 +73,7 @@ struct State {
 pub struct MemoryStore {
     state: Arc<Mutex<State>>,
     habits: Habits,
+    requests: Requests,
 }
 
 impl MemoryStore {
@@ -87,6 +92,15 @@ impl MemoryStore {
         Self {
             state: Arc::new(Mutex::new(state)),
             habits,
+            requests: Requests::default(),
+        }
+    }
+
+    /// The same store, whose requests are counted among these.
+    pub fn counting(&self, requests: &Requests) -> Self {
+        Self {
+            requests: requests.clone(),
+            ..self.clone()
         }
     }
 
@@ -187,7 +201,9 @@ impl MemoryStore {
         if error {
             return Err(fail(ErrorKind::ServerError));
         }
+        let number = self.requests.arrive().await;
         let outcome = effect(&mut self.state.lock().unwrap());
+        self.requests.answer(number).await;
         tokio::time::sleep(Duration::from_millis(back)).await;
         if lost {
             Err(fail(ErrorKind::Timeout))

@@ -15,8 +15,10 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::api::MemoryApi;
+use crate::killed::WorkersApi;
 use crate::scenario::tiny;
 use crate::store::MemoryStore;
+use crate::store::requests::Requests;
 
 /// A job must end within this, or something hangs.
 const PATIENCE: Duration = Duration::from_hours(4);
@@ -34,6 +36,7 @@ pub struct World {
     pub kills: u32,
     /// At every batch in a third of the worlds.
     pub pointer_interval: fn(i32) -> Duration,
+    pub requests: Requests,
 }
 
 pub struct Worker {
@@ -77,6 +80,7 @@ impl World {
                 1 => worker::pointer_interval,
                 _ => |_| Duration::from_secs(7),
             },
+            requests: Requests::default(),
         }
     }
 
@@ -111,6 +115,10 @@ impl World {
         while began.elapsed() < PATIENCE {
             if !more(&self.api.job(), self.faults) {
                 return;
+            }
+            if self.requests.take_kill() {
+                self.kills += 1;
+                self.workers.iter_mut().for_each(Worker::kill);
             }
             self.one_round(&mut memory).await;
             self.disturb(&mut memory);
@@ -186,7 +194,10 @@ impl World {
                 epoch,
                 holder,
             },
-            api: Arc::new(self.api.clone()),
+            api: Arc::new(WorkersApi {
+                api: self.api.clone(),
+                requests: self.requests.clone(),
+            }),
             store: Arc::new(self.store.clone()),
             cluster: "sim".to_owned(),
             // Little more than what one step needs: reads, parts and small outputs wait for each other's room.

@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use super::cluster::Error;
 use super::context::Context;
 use super::passes;
-use super::watched::watched;
+use super::reflected::reflected;
 use crate::api::{CompactionJob, CompactionSchedule, condition, conditions};
 
 const CONTROLLER: &str = "compactionschedule";
@@ -71,7 +71,7 @@ pub(super) fn watch(
     concurrency: u16,
     stop: &CancellationToken,
 ) -> (Store<CompactionSchedule>, Controller<CompactionSchedule>) {
-    let (store, schedules) = watched(schedules);
+    let (store, schedules) = reflected(schedules);
     let controller = Controller::for_stream(schedules.applied_objects(), store.clone())
         .reconcile_on(ends)
         .with_config(Concurrency::default().concurrency(concurrency))

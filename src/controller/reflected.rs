@@ -11,7 +11,7 @@ use kube::{Api, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 
 /// Objects of a kind: what is known of them, and every change once it is known.
-pub(super) fn watched<K>(
+pub(super) fn reflected<K>(
     api: Api<DeserializeGuard<K>>,
 ) -> (
     Store<K>,
