@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
-use compaction_operator::api::CompactionJob;
+use compaction_operator::api::{CompactionJob, Compression, GroupBy, Quantity};
 use compaction_operator::worker::{ApiError, JobApi};
 use json_patch::Patch;
 
@@ -50,9 +50,24 @@ fn small(seed: u64) -> Scenario {
     let count = rng.usize(2..9);
     scenario.add_sources(&mut rng, "a", count);
     if seed % 2 == 1 {
+        scenario.add_sources(&mut rng, "b", count);
         deduplicating(&mut scenario, &mut rng);
+        hard(&mut scenario, &mut rng);
     }
     scenario
+}
+
+/// With ends of batches everywhere, also where nothing is kept yet, and with several stretches, of which some have a
+/// source that cannot be read.
+fn hard(scenario: &mut Scenario, rng: &mut fastrand::Rng) {
+    let spec = &mut scenario.job.spec;
+    spec.output.compression = Compression::Auto;
+    spec.output.group_by = GroupBy::Directory;
+    spec.source.min_sources_per_group = 1;
+    spec.batch.size = Quantity::new(&rng.u64(20..200).to_string());
+    if let Some(bytes) = rng.choice(scenario.sources.values_mut()) {
+        *bytes = vec![0x1f, 0x8b, 8];
+    }
 }
 
 /// Runs a job to its end; returns its outputs.

@@ -583,7 +583,7 @@ fn sources_that_change_or_vanish_are_neither_merged_nor_deleted() {
 #[test]
 fn a_worker_killed_at_any_of_its_requests_changes_no_byte_and_leaves_nothing_over() {
     let kills = AtomicU64::new(0);
-    run_seeds("killed", 1_000, |seed| {
+    run_seeds("killed", 2_000, |seed| {
         kills.fetch_add(simulate(killed::at_every_request(seed)), Ordering::Relaxed);
     });
     println!("{} kills", kills.into_inner());
