@@ -333,6 +333,11 @@ impl CompactionJobStatus {
         self.is(conditions::STALLED)
     }
 
+    /// Whether nothing of it goes on by itself: it has failed, or every duty is done.
+    pub fn is_at_its_end(&self) -> bool {
+        self.has_failed() || self.completion_time.is_some()
+    }
+
     /// Groups that were given up in all shards so far, a group of several pieces once for each that failed.
     pub fn failed_groups(&self) -> i64 {
         let shards = self.shards.iter();

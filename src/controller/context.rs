@@ -186,7 +186,6 @@ impl Context {
 /// Whether a job goes on as soon as it reaches its store.
 fn waits_for_store(status: &CompactionJobStatus) -> bool {
     let storage = condition(&status.conditions, conditions::STORAGE_ACCESSIBLE);
-    let is_open =
-        !status.has_failed() && !status.is(conditions::SUSPENDED) && status.completion_time.is_none();
+    let is_open = !status.is_at_its_end() && !status.is(conditions::SUSPENDED);
     is_open && storage.is_some_and(|storage| storage.status == "False")
 }

@@ -2,21 +2,11 @@
 
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod};
 use kube::ResourceExt;
-use serde::Deserialize;
 
 use super::decide::{WorkerEnd, WorkerState, WorkerView};
 use super::objects::{EPOCH, SHARD, WORKER};
 
 const MAX_WHY_CHARS: usize = 400;
-const MAX_REASON_BYTES: usize = 64;
-
-/// What a worker leaves as its termination message, beside its exit code.
-#[derive(Deserialize)]
-struct Said {
-    code: i32,
-    reason: String,
-    message: String,
-}
 
 /// `None` for a pod without a worker's labels, which is none of ours.
 pub fn view(pod: &Pod) -> Option<WorkerView> {
@@ -84,15 +74,8 @@ fn disruption(pod: &Pod) -> Option<String> {
 fn end(terminated: &ContainerStateTerminated) -> WorkerEnd {
     let code = terminated.exit_code;
     let said = terminated.message.as_deref().unwrap_or_default();
-    if let Ok(said) = serde_json::from_str::<Said>(said.trim())
-        && said.code == code
-        && is_word(&said.reason)
-    {
-        return WorkerEnd {
-            code: Some(code),
-            reason: said.reason,
-            message: said.message,
-        };
+    if let Some(end) = WorkerEnd::said(code, said) {
+        return end;
     }
     if terminated.reason.as_deref() == Some("OOMKilled") {
         let message = "it was killed for using more memory than its limit; raise the memory limit of the \
@@ -103,16 +86,7 @@ fn end(terminated: &ContainerStateTerminated) -> WorkerEnd {
             message: message.to_owned(),
         };
     }
-    WorkerEnd {
-        code: Some(code),
-        reason: "WorkerLost".to_owned(),
-        message: format!("it ended with code {code}"),
-    }
-}
-
-/// Whatever runs in a pod may have written it.
-fn is_word(reason: &str) -> bool {
-    (1..=MAX_REASON_BYTES).contains(&reason.len()) && reason.bytes().all(|byte| byte.is_ascii_alphanumeric())
+    WorkerEnd::unsaid(Some(code))
 }
 
 fn why_waiting(pod: &Pod, container: Option<&ContainerStatus>) -> String {

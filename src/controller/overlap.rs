@@ -32,7 +32,7 @@ pub(super) fn has_started(job: &CompactionJob) -> bool {
 
 fn holds_its_place(job: &CompactionJob) -> bool {
     let Some(status) = &job.status else { return true };
-    !status.is_announced() && status.completion_time.is_none() && !status.has_failed()
+    !status.is_announced() && !status.is_at_its_end()
 }
 
 fn place(job: &CompactionJob) -> impl Ord {

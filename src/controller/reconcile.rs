@@ -68,7 +68,12 @@ pub(super) async fn pass(
     decision.stop.extend(outdated);
     act(context, &cluster, &fresh, &decision, &pods, memory).await?;
     let exists = pods.iter().any(|(_, view)| view.state.exists());
-    let wait = if !exists && fresh.status.as_ref().is_some_and(is_at_its_end) {
+    let wait = if !exists
+        && fresh
+            .status
+            .as_ref()
+            .is_some_and(CompactionJobStatus::is_at_its_end)
+    {
         // Nothing happens to it but what its own watch tells, or its time to live.
         *memory = Memory::default();
         decision.wake
@@ -220,7 +225,7 @@ async fn act(
     }
     let views: Vec<WorkerView> = pods.iter().map(|(_, view)| view.clone()).collect();
     let status = job.status.clone().unwrap_or_default();
-    let mut leaving = superfluous(&status, &views, is_at_its_end(&status));
+    let mut leaving = superfluous(&status, &views, status.is_at_its_end());
     leaving.extend(&decision.stop);
     for (pod, view) in pods {
         let told = pod.metadata.deletion_timestamp.is_some();
@@ -262,10 +267,6 @@ async fn start(
         memory.workers_allowed = true;
     }
     cluster.make_pod(job, shard, epoch, &context.pods).await
-}
-
-fn is_at_its_end(status: &CompactionJobStatus) -> bool {
-    status.has_failed() || status.completion_time.is_some()
 }
 
 async fn tell_start(context: &Context, job: &CompactionJob, index: i32) {

@@ -12,7 +12,6 @@ use tokio::sync::{mpsc, oneshot};
 use crate::api::ALLOCATOR;
 use crate::controller::WorkerEnd;
 use crate::store::AccessKeys;
-use crate::worker::End;
 
 /// The line on its standard input that asks a worker to stop at the next checkpoint.
 pub(crate) const STOP: &str = "stop\n";
@@ -120,23 +119,9 @@ impl Process {
     }
 }
 
-fn worker_end(code: Option<i32>, said: &str) -> WorkerEnd {
-    let last = said.lines().last().unwrap_or_default();
-    match serde_json::from_str::<End>(last) {
-        Ok(end) if code == Some(end.code) => WorkerEnd {
-            code,
-            reason: end.reason,
-            message: end.message,
-        },
-        _ => {
-            let message = code.map_or("it was killed".to_owned(), |code| {
-                format!("it ended with code {code}")
-            });
-            WorkerEnd {
-                code,
-                reason: "WorkerLost".to_owned(),
-                message,
-            }
-        }
-    }
+/// What else it printed comes before.
+fn worker_end(code: Option<i32>, printed: &str) -> WorkerEnd {
+    let said = printed.lines().last().unwrap_or_default();
+    let end = code.and_then(|code| WorkerEnd::said(code, said));
+    end.unwrap_or_else(|| WorkerEnd::unsaid(code))
 }

@@ -6,6 +6,7 @@
 mod account;
 mod conditions;
 mod deletion;
+mod end;
 mod limits;
 mod progress;
 mod shard;
@@ -18,6 +19,7 @@ use json_patch::Patch;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 pub(super) use account::is_same;
+pub use end::WorkerEnd;
 
 use super::overlap::predecessor;
 use super::patch::difference;
@@ -64,15 +66,6 @@ impl WorkerState {
     pub fn exists(&self) -> bool {
         matches!(self, Self::Waiting(_) | Self::Running)
     }
-}
-
-/// What a worker left behind.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WorkerEnd {
-    /// `None` when it was killed.
-    pub code: Option<i32>,
-    pub reason: String,
-    pub message: String,
 }
 
 #[derive(Debug, Clone, PartialEq)]

@@ -11,7 +11,7 @@ use kube::{Resource, ResourceExt};
 
 use super::render::{self, render};
 use super::slots::Slots;
-use crate::api::{CompactionJob, CompactionSchedule, condition, conditions};
+use crate::api::{CompactionJob, CompactionJobStatus, CompactionSchedule, condition, conditions};
 
 /// Label of every run: the UID of its schedule.
 pub(super) const SCHEDULE_UID: &str = "compaction.dev/schedule-uid";
@@ -86,7 +86,7 @@ impl Run {
             created,
             state: state(job),
             leaves: job.metadata.deletion_timestamp.is_some(),
-            is_through: status.is_some_and(|s| s.has_failed() || s.completion_time.is_some()),
+            is_through: status.is_some_and(CompactionJobStatus::is_at_its_end),
             name,
         })
     }
