@@ -111,10 +111,10 @@ async fn drive(
     quiet: bool,
 ) -> Result<Outcome, Unusable> {
     let program = std::env::current_exe()?;
-    let interrupt = CancellationToken::new();
-    on_interrupt(interrupt.clone());
     let job = run.job()?;
     let outcome = with_store(&job, directory, async |store, endpoint| {
+        let interrupt = CancellationToken::new();
+        on_interrupt(interrupt.clone());
         let recipe = Recipe {
             program,
             state: state.to_owned(),

@@ -12,6 +12,7 @@ use kube::{Api, Client, Config};
 use tokio::time::sleep;
 
 pub const LOOK: Duration = Duration::from_millis(200);
+
 /// The tests' cluster is number 0.
 const NUMBER: &str = "3";
 

@@ -106,7 +106,7 @@ pub(super) fn schema<K: CustomResourceExt>() -> Result<Value, serde_json::Error>
     Ok(crd.pointer_mut(SCHEMA).map(Value::take).unwrap_or_default())
 }
 
-/// Where `object` breaks the minimum, maximum, length or pattern of its schema.
+/// Where `object` breaks a bound or a pattern of its schema.
 pub(super) fn bounds(schema: &Value, object: &Value) -> Vec<String> {
     let mut problems = Vec::new();
     walk(
@@ -147,6 +147,9 @@ fn walk(schema: &Value, value: &Value, path: &str, problems: &mut Vec<String>) {
             }
         }
         Value::Array(items) => {
+            if let Some(minimum) = bound("minItems").filter(|minimum| (items.len() as f64) < *minimum) {
+                refuse(format!("fewer than {minimum} items"));
+            }
             if let Some(maximum) = bound("maxItems").filter(|maximum| items.len() as f64 > *maximum) {
                 refuse(format!("more than {maximum} items"));
             }
@@ -155,6 +158,9 @@ fn walk(schema: &Value, value: &Value, path: &str, problems: &mut Vec<String>) {
             }
         }
         Value::Object(fields) => {
+            if let Some(maximum) = bound("maxProperties").filter(|maximum| fields.len() as f64 > *maximum) {
+                refuse(format!("more than {maximum} entries"));
+            }
             for (name, field) in fields {
                 walk(
                     &schema["properties"][name],
@@ -170,9 +176,61 @@ fn walk(schema: &Value, value: &Value, path: &str, problems: &mut Vec<String>) {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+    use crate::api::{CompactionJob, CompactionSchedule};
+
+    /// Those that `walk` knows; whether something is there at all, and one of a list, is told by the types.
+    const KNOWN: [&str; 8] = [
+        "minimum",
+        "maximum",
+        "minLength",
+        "maxLength",
+        "pattern",
+        "minItems",
+        "maxItems",
+        "maxProperties",
+    ];
+    const OTHERS: [&str; 10] = [
+        "exclusiveMinimum",
+        "exclusiveMaximum",
+        "multipleOf",
+        "minProperties",
+        "uniqueItems",
+        "allOf",
+        "anyOf",
+        "oneOf",
+        "not",
+        "additionalItems",
+    ];
+
+    fn collect<'a>(schema: &'a Value, found: &mut Vec<&'a str>) {
+        let Value::Object(fields) = schema else { return };
+        for (name, value) in fields {
+            match (name.as_str(), value) {
+                ("properties", Value::Object(properties)) => {
+                    properties.values().for_each(|property| collect(property, found));
+                }
+                ("items" | "additionalProperties", item) => collect(item, found),
+                (name, _) => found.push(name),
+            }
+        }
+    }
+
+    #[test]
+    fn every_bound_of_a_spec_is_one_that_is_checked_here_too() {
+        for schema in [schema::<CompactionJob>(), schema::<CompactionSchedule>()] {
+            let schema = schema.unwrap();
+            let mut found = Vec::new();
+            collect(&schema["properties"]["spec"], &mut found);
+            assert!(found.contains(&"minItems"), "{found:?}");
+            found.retain(|name| OTHERS.contains(name));
+            assert!(found.is_empty(), "add {found:?} to `walk`, beside {KNOWN:?}");
+        }
+    }
+
     #[test]
     fn the_committed_crds_are_the_generated_ones() {
-        let generated = super::crds_yaml().unwrap();
+        let generated = crds_yaml().unwrap();
         // Helm reads nothing outside of a chart, so it has a copy.
         for path in [
             "crds/compaction.dev.yaml",

@@ -13,7 +13,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use tokio_util::sync::CancellationToken;
 
-use super::{Answer, FAILED, wait_for_signal};
+use super::{Answer, FAILED, judged, wait_for_signal};
 use crate::cli;
 
 pub(crate) async fn controller(arguments: cli::ControllerArguments) -> Answer {
@@ -95,7 +95,7 @@ pub(crate) async fn ready(url: &str, wait: Duration) -> Answer {
         let (is_ready, said) = ask_ready(uri.clone()).await;
         if is_ready || tokio::time::Instant::now() >= deadline {
             println!("{url}: {said}");
-            return Ok(ExitCode::from(if is_ready { 0 } else { FAILED }));
+            return Ok(judged(is_ready));
         }
         tokio::time::sleep(READY_PAUSE).await;
     }

@@ -259,7 +259,8 @@ fn is_of_policy(status: &kube::core::Status) -> bool {
     of_webhook || message.contains(" is forbidden: ValidatingAdmissionPolicy '")
 }
 
-/// 403 is a quota, an admission policy or a namespace that goes away; 422 a template that no pod can have, or a policy.
+/// 403 is a quota, an admission policy, a right that the operator lacks, or a namespace that goes away; 422 a template that
+/// no pod can have, or a policy; a webhook's denial has any code.
 /// All may change without the job, and none is the work's fault.
 pub(super) fn is_denied(error: &kube::Error) -> bool {
     status(error).is_some_and(|status| status.is_invalid() || status.is_forbidden() || is_of_policy(status))

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{Stream, StreamExt};
-use kube::ResourceExt;
 use kube::runtime::controller::{self, Action};
+use kube::{Resource, ResourceExt};
 
 use super::cluster::Error;
 use super::context::Context;
@@ -24,7 +24,7 @@ pub(super) async fn make<T>(
     pass: impl Future<Output = Result<T, Error>>,
 ) -> Result<T, Error> {
     let under_way = context.metrics.pass(controller);
-    let passed = within(PASS, Box::pin(pass)).await;
+    let passed = within(PASS, pass).await;
     let passed = passed.unwrap_or(Err(Error::Late { call: "a pass" }));
     under_way.end(passed.is_ok());
     if passed.is_ok() {
@@ -34,9 +34,14 @@ pub(super) async fn make<T>(
 }
 
 /// Longer with every error in a row.
-pub(super) fn after_error<K: ResourceExt>(object: Arc<K>, error: &Error, context: Arc<Context>) -> Action {
+pub(super) fn after_error<K: Resource<DynamicType = ()>>(
+    object: Arc<K>,
+    error: &Error,
+    context: Arc<Context>,
+) -> Action {
     let errors = context.erred(&*object);
     tracing::warn!(
+        kind = %K::kind(&()),
         namespace = object.namespace(),
         name = object.name_any(),
         %error,

@@ -233,9 +233,18 @@ async fn act(
             cluster.delete_pod(pod).await?;
         }
     }
+    let refused = if decision.start.is_empty() {
+        None
+    } else {
+        allow_workers(cluster, job, memory).await?
+    };
     for (shard, epoch) in &decision.start {
         memory.denied.retain(|(of, _), _| of != shard);
-        match start(context, cluster, job, (*shard, *epoch), memory).await? {
+        let made = match &refused {
+            Some(why) => Made::Denied(why.clone()),
+            None => cluster.make_pod(job, *shard, *epoch, &context.pods).await?,
+        };
+        match made {
             Made::Done => tell_start(context, job, *shard).await,
             Made::Denied(why) => {
                 tracing::warn!(
@@ -252,21 +261,19 @@ async fn act(
     Ok(())
 }
 
-/// Makes a worker's pod, and before the first one what all of them need.
-async fn start(
-    context: &Context,
+/// Makes what all workers need, once; returns why that may not be.
+async fn allow_workers(
     cluster: &Cluster,
     job: &CompactionJob,
-    (shard, epoch): (i32, i64),
     memory: &mut Memory,
-) -> Result<Made, Error> {
+) -> Result<Option<String>, Error> {
     if !memory.workers_allowed {
-        if let denied @ Made::Denied(_) = cluster.allow_workers(job).await? {
-            return Ok(denied);
+        if let Made::Denied(why) = cluster.allow_workers(job).await? {
+            return Ok(Some(why));
         }
         memory.workers_allowed = true;
     }
-    cluster.make_pod(job, shard, epoch, &context.pods).await
+    Ok(None)
 }
 
 async fn tell_start(context: &Context, job: &CompactionJob, index: i32) {

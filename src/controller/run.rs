@@ -200,7 +200,7 @@ async fn work(
     let schedules = schedules.into_iter().map(|controller| {
         passes::told(controller.run(schedule::pass, passes::after_error, Arc::clone(&context))).boxed()
     });
-    let passes = future::join_all(jobs.chain(schedules));
+    let working = future::join_all(jobs.chain(schedules));
     let forget = async {
         loop {
             tokio::time::sleep(FORGET).await;
@@ -208,7 +208,7 @@ async fn work(
         }
     };
     tokio::select! {
-        _ = passes => {}
+        _ = working => {}
         () = forget => {}
     }
 }
@@ -251,7 +251,7 @@ fn watch(
 async fn pass(job: Arc<CompactionJob>, context: Arc<Context>) -> Result<Action, PassError> {
     let memory = context.memory(&job);
     let mut memory = memory.lock().await;
-    let pass = reconcile::pass(&context, &job, &mut memory);
+    let pass = Box::pin(reconcile::pass(&context, &job, &mut memory));
     let wait = passes::make(&context, &*job, CONTROLLER, pass).await?;
     Ok(wait.map_or_else(Action::await_change, Action::requeue))
 }

@@ -176,11 +176,7 @@ fn end(job: &CompactionJob) -> Option<Outcome> {
         return None;
     }
     if status.has_failed() {
-        return Some(if status.is(conditions::SUCCEEDED) {
-            Outcome::Succeeded
-        } else {
-            Outcome::Failed
-        });
+        return Some(Outcome::Failed);
     }
     let disposing = status.dispose.as_ref().is_some_and(|dispose| !dispose.finished);
     let waits_for_grace =

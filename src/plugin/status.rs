@@ -25,10 +25,9 @@ pub(super) fn end(job: &CompactionJob) -> Option<End> {
     (has_failed(job) && is_seen(job)).then_some(End::Failed)
 }
 
-/// Whether it had failed when the operator looked last.
+/// Whether it had failed when the operator looked last; perhaps after its outputs were published, at deleting sources.
 pub(super) fn has_failed(job: &CompactionJob) -> bool {
-    let status = job.status.as_ref();
-    status.is_some_and(|status| status.has_failed() && !status.is(conditions::SUCCEEDED))
+    job.status.as_ref().is_some_and(CompactionJobStatus::has_failed)
 }
 
 /// Whether the operator has seen the job as it is now.

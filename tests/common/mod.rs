@@ -95,16 +95,16 @@ impl Embedded {
     }
 }
 
-/// Runs the program, kills it by its pid once standard input closes, and removes its data. So it
+/// Runs the program, writes down its pid, kills it by that once standard input closes, and removes its data. So it
 /// ends with this process, however that ends.
 const GUARD: &str = r#"
 data=$1; shift
 exec 3<&0 # a command in the background would get an empty standard input
 "$@" 3<&- & pid=$!
-echo $pid >"$data/pid"
+echo $pid >"$data.pid"
 (cat <&3 >/dev/null; kill -9 $pid 2>/dev/null) &
 wait $pid
-rm -rf -- "$data"
+rm -rf -- "$data" "$data.pid"
 "#;
 
 /// A server program as a process. It is killed when this is dropped.
@@ -133,7 +133,7 @@ impl Guarded {
 
     /// Its directory as the program itself sees it, with what is mounted there for it alone.
     fn own_data(&self) -> PathBuf {
-        let pid = std::fs::read_to_string(self.data.join("pid")).unwrap();
+        let pid = std::fs::read_to_string(self.data.with_extension("pid")).unwrap();
         let root = PathBuf::from(format!("/proc/{}/root", pid.trim()));
         root.join(self.data.strip_prefix("/").unwrap())
     }
@@ -188,6 +188,11 @@ impl Minio {
         Self::serve(Disk::Memory(mebibytes), free_address(), (random(), random()))
     }
 
+    /// The disk of one that was started in memory, for those who fill it without asking the server.
+    pub fn memory(&self) -> PathBuf {
+        self.server.own_data().join("disk")
+    }
+
     fn serve(disk: Disk<'_>, address: SocketAddr, (access_key, secret_key): (String, String)) -> Self {
         let program = build("minio");
         let (address, console) = (address.to_string(), free_address().to_string());
@@ -233,13 +238,6 @@ impl Minio {
         };
         wait_until_ready(&mut server, &endpoint, "MinIO");
         Self { endpoint, server }
-    }
-}
-
-impl Minio {
-    /// The disk of one that was started in memory, for those who fill it without asking the server.
-    pub fn memory(&self) -> PathBuf {
-        self.server.own_data().join("disk")
     }
 }
 

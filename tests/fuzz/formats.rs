@@ -297,7 +297,7 @@ fn codec(stored: &[u8]) -> Codec {
     }
 }
 
-/// Reads with the ordinary decoder, which must not refuse what was accepted.
+/// Reads with the ordinary decoder, of gzip the ordinary inflater, which must not refuse what was accepted.
 fn decoder(codec: Codec, stored: &[u8], mut take: impl FnMut(&[u8])) {
     let mut reader: Box<dyn Read + '_> = match codec {
         _ if stored.is_empty() => return,
@@ -334,8 +334,10 @@ fn gzip_decoder(mut stored: &[u8], mut take: impl FnMut(&[u8])) {
     }
 }
 
-/// Bytes before those of deflate (RFC 1952, 2.3).
+/// Bytes before those of deflate (RFC 1952, 2.3), in which nothing is as it may not be.
 fn gzip_header(member: &[u8]) -> usize {
+    assert_eq!(member[..3], [0x1f, 0x8b, 8]);
+    assert_eq!(member[3] & 0xe0, 0, "reserved flags");
     let [extra, name, comment, crc] = [4, 8, 16, 2].map(|flag| member[3] & flag != 0);
     let mut length = 10;
     if extra {
@@ -344,7 +346,13 @@ fn gzip_header(member: &[u8]) -> usize {
     for _ in [name, comment].into_iter().filter(|&has| has) {
         length += memchr::memchr(0, &member[length..]).unwrap() + 1;
     }
-    length + if crc { 2 } else { 0 }
+    if crc {
+        let mut sum = flate2::Crc::new();
+        sum.update(&member[..length]);
+        assert_eq!(sum.sum().to_le_bytes()[..2], member[length..length + 2]);
+        length += 2;
+    }
+    length
 }
 
 fn each_record(stored: &[u8], look: &mut dyn FnMut(&[u8])) {

@@ -2,8 +2,8 @@
 //! memory stays bounded, and what is accepted means the same however it comes in.
 //!
 //! Each target has files in `corpus/`, which go first, and are then altered at random. `FUZZ_SECONDS` is for all
-//! targets together (10), `FUZZ_TARGET` names some by a part of their name. Inputs are a function of `FUZZ_SEED` (1), so
-//! that a change is not judged by other inputs than the one before; `make fuzz` takes any seed.
+//! targets together (10), `FUZZ_TARGET` names some by a part of their name. Inputs follow from `FUZZ_SEED` (1), as
+//! far as the time allows, so that a change is judged by much the same inputs as the one before; `make fuzz` takes any seed.
 //! An input that fails is stored, and belongs in the corpus once it is mended.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]

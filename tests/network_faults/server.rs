@@ -1,7 +1,7 @@
 //! The store: one MinIO for all, or one that a fault has to itself.
 
 use std::fs::File;
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Mutex;
@@ -107,7 +107,9 @@ impl Server {
         let path = self.filler();
         let fill = move || {
             let mut filler = File::create(path).unwrap();
-            while filler.write_all(&[0; 4096]).is_ok() {}
+            let mut pages = 0..u64::from(MEMORY) << 8;
+            let full = pages.find_map(|_| filler.write_all(&[0; 4096]).err());
+            assert_eq!(full.unwrap().kind(), ErrorKind::StorageFull);
         };
         spawn_blocking(fill).await.unwrap();
     }

@@ -10,6 +10,8 @@ use json_patch::Patch;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use crate::store::requests::Requests;
+
 struct State {
     job: Value,
     /// Older versions, for watchers that lag behind.
@@ -163,5 +165,28 @@ impl JobApi for MemoryApi {
             Ok(serde_json::from_value(state.job.clone()).unwrap())
         })
         .await
+    }
+}
+
+/// The API server as workers reach it.
+pub struct WorkersApi {
+    pub api: MemoryApi,
+    pub requests: Requests,
+}
+
+#[async_trait]
+impl JobApi for WorkersApi {
+    async fn get(&self) -> Result<CompactionJob, ApiError> {
+        let number = self.requests.arrive().await;
+        let answer = self.api.get().await;
+        self.requests.answer(number).await;
+        answer
+    }
+
+    async fn patch_status(&self, patch: &Patch) -> Result<CompactionJob, ApiError> {
+        let number = self.requests.arrive().await;
+        let answer = self.api.patch_status(patch).await;
+        self.requests.answer(number).await;
+        answer
     }
 }

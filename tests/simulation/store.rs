@@ -1,5 +1,6 @@
 //! An S3 store in memory with AWS's rules, whose answers may be late, lost or errors.
 
+// By its path, as other tests take this file by its own.
 #[path = "requests.rs"]
 pub mod requests;
 

@@ -14,8 +14,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::api::MemoryApi;
-use crate::killed::WorkersApi;
+use crate::api::{MemoryApi, WorkersApi};
 use crate::scenario::tiny;
 use crate::store::MemoryStore;
 use crate::store::requests::Requests;
@@ -113,12 +112,12 @@ impl World {
         let mut memory = Watch::default();
         let began = Instant::now();
         while began.elapsed() < PATIENCE {
-            if !more(&self.api.job(), self.faults) {
-                return;
-            }
             if self.requests.take_kill() {
                 self.kills += 1;
                 self.workers.iter_mut().for_each(Worker::kill);
+            }
+            if !more(&self.api.job(), self.faults) {
+                return;
             }
             self.one_round(&mut memory).await;
             self.disturb(&mut memory);

@@ -290,6 +290,14 @@ fn numbers_have_bounds() {
     assert_eq!(problems("spec.batch", batch).len(), 2);
 }
 
+/// Without a key all records would be one.
+#[test]
+fn records_are_never_compared_by_nothing() {
+    let rules = |key: Value| json!({"key": key});
+    accepted("spec.deduplicate", rules(json!(["/id"])));
+    refused("spec.deduplicate", rules(json!([])), "key: fewer than 1 items");
+}
+
 #[test]
 fn texts_have_bounds() {
     for (path, longest) in [

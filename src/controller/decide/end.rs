@@ -23,7 +23,7 @@ struct Said {
 impl WorkerEnd {
     /// As a line of JSON tells it. Whatever runs in a pod may have written that: `None` where it does not fit the code, or
     /// its reason is not a word.
-    pub fn said(code: i32, line: &str) -> Option<Self> {
+    pub(crate) fn said(code: i32, line: &str) -> Option<Self> {
         let said: Said = serde_json::from_str(line.trim()).ok()?;
         (said.code == code && is_word(&said.reason)).then_some(Self {
             code: Some(code),
@@ -33,7 +33,7 @@ impl WorkerEnd {
     }
 
     /// Of one that has said nothing.
-    pub fn unsaid(code: Option<i32>) -> Self {
+    pub(crate) fn unsaid(code: Option<i32>) -> Self {
         let message = code.map_or("it was killed".to_owned(), |code| {
             format!("it ended with code {code}")
         });

@@ -80,7 +80,7 @@ pub(super) fn watch(
 }
 
 pub(super) async fn pass(schedule: Arc<CompactionSchedule>, context: Arc<Context>) -> Result<Action, Error> {
-    let pass = reconcile::pass(&context, &schedule);
+    let pass = Box::pin(reconcile::pass(&context, &schedule));
     let wait = passes::make(&context, &*schedule, CONTROLLER, pass).await?;
     Ok(Action::requeue(wait))
 }

@@ -195,10 +195,15 @@ fn a_job_has_ended_when_it_is_published_or_has_failed_as_it_is_now() {
     assert_eq!(end(&retried), None, "the retry was not seen yet");
     assert!(has_failed(&retried), "it may be edited, and retried at once");
     let mut published = retried;
-    let conditions = json!([condition_of("Succeeded", "True", "Succeeded", "done")]);
-    published.status.as_mut().unwrap().conditions = serde_json::from_value(conditions).unwrap();
+    let mut conditions = json!([condition_of("Succeeded", "True", "Succeeded", "done")]);
+    published.status.as_mut().unwrap().conditions = serde_json::from_value(conditions.clone()).unwrap();
     assert_eq!(end(&published), Some(End::Succeeded));
     assert!(!has_failed(&published));
+    let stalled = condition_of("Stalled", "True", "WorkFailed", "cannot delete");
+    conditions.as_array_mut().unwrap().push(stalled);
+    published.status.as_mut().unwrap().conditions = serde_json::from_value(conditions).unwrap();
+    assert_eq!(end(&published), Some(End::Succeeded), "its outputs are there");
+    assert!(has_failed(&published), "its sources can be deleted yet");
 }
 
 #[test]
