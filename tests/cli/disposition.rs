@@ -63,6 +63,25 @@ fn a_source_that_was_replaced_after_the_publication_is_not_deleted() {
 }
 
 #[test]
+fn sources_whose_output_is_not_what_was_published_stay_and_the_job_has_failed() {
+    let place = small();
+    let delete = |seconds: i64| {
+        place.job(&json!({"sourceDisposition": "Delete", "sourceRetentionSeconds": seconds}));
+    };
+    delete(86_400);
+    place.run().ends_with(0);
+    let (output, _) = place.outputs().pop_first().unwrap();
+    place.put(&output, "damaged\n");
+
+    delete(0);
+    for _ in 0..2 {
+        let said = place.run().ends_with(1);
+        said.names(&["WorkFailed", &output, "change spec.retryToken"]);
+        assert_eq!(place.keys("in/"), ["in/a.log", "in/b.log"]);
+    }
+}
+
+#[test]
 fn a_later_job_takes_only_what_is_new_and_at_last_nothing() {
     let place = small();
     place.run().ends_with(0);
