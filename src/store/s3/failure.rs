@@ -119,7 +119,10 @@ fn undelivered(error: &(dyn StdError + 'static)) -> Failure {
     };
     let mut detail = chain(error);
     if distrusts(error) {
-        detail.push_str("; name the CA that has signed it in spec.storage.s3.caBundleConfigMapRef");
+        detail.push_str(
+            "; name the CA that has signed it in spec.storage.s3.caBundleConfigMapRef, or for a command in the file of \
+             SSL_CERT_FILE",
+        );
     }
     Failure {
         kind,
