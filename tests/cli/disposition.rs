@@ -12,6 +12,10 @@ fn next_job(place: &Workplace, state: &str) -> Said {
     command.output().unwrap().into()
 }
 
+fn delete_after(place: &Workplace, seconds: i64) {
+    place.job(&json!({"sourceDisposition": "Delete", "sourceRetentionSeconds": seconds}));
+}
+
 #[test]
 fn sources_are_kept_by_default() {
     let place = small();
@@ -44,10 +48,7 @@ fn deletion_without_retention_deletes_exactly_the_sources() {
 #[test]
 fn a_source_that_was_replaced_after_the_publication_is_not_deleted() {
     let place = small();
-    let delete = |seconds: i64| {
-        place.job(&json!({"sourceDisposition": "Delete", "sourceRetentionSeconds": seconds}));
-    };
-    delete(86_400);
+    delete_after(&place, 86_400);
     place
         .run()
         .ends_with(0)
@@ -55,7 +56,7 @@ fn a_source_that_was_replaced_after_the_publication_is_not_deleted() {
     assert_eq!(place.keys("in/"), ["in/a.log", "in/b.log"]);
 
     place.put("in/a.log", "newer\n");
-    delete(0);
+    delete_after(&place, 0);
     place.run().ends_with(0);
     assert_eq!(place.keys("in/"), ["in/a.log"]);
     assert_eq!(place.objects("in/")["in/a.log"], b"newer\n");
@@ -65,15 +66,12 @@ fn a_source_that_was_replaced_after_the_publication_is_not_deleted() {
 #[test]
 fn sources_whose_output_is_not_what_was_published_stay_and_the_job_has_failed() {
     let place = small();
-    let delete = |seconds: i64| {
-        place.job(&json!({"sourceDisposition": "Delete", "sourceRetentionSeconds": seconds}));
-    };
-    delete(86_400);
+    delete_after(&place, 86_400);
     place.run().ends_with(0);
     let (output, _) = place.outputs().pop_first().unwrap();
     place.put(&output, "damaged\n");
 
-    delete(0);
+    delete_after(&place, 0);
     for _ in 0..2 {
         let said = place.run().ends_with(1);
         said.names(&["WorkFailed", &output, "change spec.retryToken"]);

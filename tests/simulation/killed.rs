@@ -5,23 +5,15 @@ use std::collections::BTreeMap;
 
 use compaction_operator::api::{Compression, GroupBy, Quantity, SourceDisposition};
 
-use crate::api::MemoryApi;
 use crate::deduplicated::deduplicating;
 use crate::scenario::{SOURCE, Scenario};
-use crate::store::Habits;
 use crate::store::requests::{Moment, Requests};
-use crate::world::World;
-use crate::{assert_nothing_left_over, assert_succeeded, filled, outputs, published};
+use crate::{assert_nothing_left_over, assert_succeeded, calm_world, outputs, published};
 
 fn small(seed: u64) -> Scenario {
     let mut scenario = Scenario::new(seed);
     let mut rng = fastrand::Rng::with_seed(seed ^ 0x1CED);
-    scenario.habits = Habits {
-        random_etags: false,
-        errors: 0,
-        lost_answers: 0,
-        ..scenario.habits
-    };
+    scenario.habits.random_etags = false;
     scenario.job.spec.parallelism = rng.i32(1..3);
     scenario.job.spec.source.min_sources_per_group = 1;
     scenario.sources.clear();
@@ -58,19 +50,14 @@ struct End {
 
 /// Runs a job to its end; returns also how many workers were killed.
 async fn run(scenario: &Scenario, requests: &Requests) -> (End, u32) {
-    let store = filled(scenario, 1, scenario.habits).counting(requests);
-    store.calm();
-    let api = MemoryApi::new(1, &scenario.job);
-    api.calm();
-    let mut world = World::new(store.clone(), api, 1, 0);
-    world.requests = requests.clone();
+    let mut world = calm_world(scenario, requests);
     world.run(false).await;
     assert_succeeded(&world.api);
-    assert_nothing_left_over(&store);
-    let sources = store.objects().into_keys();
+    assert_nothing_left_over(&world.store);
+    let sources = world.store.objects().into_keys();
     let end = End {
-        outputs: outputs(&store),
-        published: published(&store),
+        outputs: outputs(&world.store),
+        published: published(&world.store),
         sources: sources.filter(|key| key.starts_with(SOURCE)).collect(),
     };
     (end, world.kills)

@@ -35,6 +35,7 @@ use compaction_operator::store::Store;
 use compaction_operator::verify::verify;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use scenario::{OUTPUT, STATE, Scenario, lines};
+use store::requests::Requests;
 use store::{Habits, MemoryStore};
 use tokio::time::Instant;
 use world::World;
@@ -139,18 +140,26 @@ fn filled(scenario: &Scenario, seed: u64, habits: Habits) -> MemoryStore {
     store
 }
 
-async fn undisturbed(scenario: &Scenario) -> BTreeMap<String, Vec<u8>> {
+/// A world in which nothing goes wrong but what becomes of `requests`.
+fn calm_world(scenario: &Scenario, requests: &Requests) -> World {
     let habits = Habits {
         errors: 0,
         lost_answers: 0,
         ..scenario.habits
     };
-    let store = filled(scenario, 1, habits);
+    let store = filled(scenario, 1, habits).counting(requests);
     store.calm();
     let api = MemoryApi::new(1, &scenario.job);
     api.calm();
-    World::new(store.clone(), api, 1, 0).run(false).await;
-    outputs(&store)
+    let mut world = World::new(store, api, 1, 0);
+    world.requests = requests.clone();
+    world
+}
+
+async fn undisturbed(scenario: &Scenario) -> BTreeMap<String, Vec<u8>> {
+    let mut world = calm_world(scenario, &Requests::default());
+    world.run(false).await;
+    outputs(&world.store)
 }
 
 async fn one_job(seed: u64) {

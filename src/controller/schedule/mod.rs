@@ -24,7 +24,7 @@ use super::cluster::Error;
 use super::context::Context;
 use super::passes;
 use super::reflected::reflected;
-use crate::api::{CompactionJob, CompactionSchedule, condition, conditions};
+use crate::api::{CompactionJob, CompactionSchedule, conditions};
 
 const CONTROLLER: &str = "compactionschedule";
 
@@ -58,10 +58,8 @@ fn schedule_of(job: &CompactionJob) -> Option<ObjectRef<CompactionSchedule>> {
 }
 
 fn has_ended(job: &CompactionJob) -> bool {
-    let conditions = job.status.as_ref().map_or(&[][..], |status| &status.conditions);
-    [conditions::SUCCEEDED, conditions::STALLED]
-        .iter()
-        .any(|type_| condition(conditions, type_).is_some_and(|c| c.status == "True"))
+    let status = job.status.as_ref();
+    status.is_some_and(|status| status.is(conditions::SUCCEEDED) || status.has_failed())
 }
 
 /// Schedules in one namespace, or in all.
